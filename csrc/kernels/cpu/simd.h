@@ -1,0 +1,140 @@
+// Vectors as wide as an instruction set's registers, in GCC's and Clang's portable vector types:
+// loads of every storage type, exp and log, and reductions.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+
+#include "dispatch.h"
+#include "float_types.h"
+
+namespace fastssl::cpu {
+
+template <class acc_t, int kBytes>
+struct VectorOf {
+  typedef acc_t type __attribute__((vector_size(kBytes)));
+};
+
+template <class Isa, class acc_t>
+struct Simd {
+  static constexpr int kLanes = Isa::kBytes / sizeof(acc_t);
+  using Vector = typename VectorOf<acc_t, Isa::kBytes>::type;
+  using Bits = typename VectorOf<std::conditional_t<sizeof(acc_t) == 4, uint32_t, uint64_t>,
+                                 Isa::kBytes>::type;
+
+  FASTSSL_INLINE static Vector broadcast(acc_t x) { return Vector{} + x; }
+
+  template <class scalar_t>
+  FASTSSL_INLINE static Vector load(const scalar_t* from) {
+    if constexpr (std::is_same_v<scalar_t, acc_t>) {
+      Vector x;
+      std::memcpy(&x, from, sizeof(x));
+      return x;
+    } else {
+      typename VectorOf<uint16_t, kLanes * 2>::type narrow;
+      std::memcpy(&narrow, from, sizeof(narrow));
+      return bits_to_float<scalar_t, Vector>(__builtin_convertvector(narrow, Bits));
+    }
+  }
+
+  FASTSSL_INLINE static void store(acc_t* to, Vector x) { std::memcpy(to, &x, sizeof(x)); }
+
+  // The first `count` lanes, or all of them, in any storage type.
+  template <class scalar_t>
+  FASTSSL_INLINE static void store_head(scalar_t* to, Vector x, int64_t count) {
+    scalar_t narrow[kLanes];
+    for (int l = 0; l < kLanes; ++l) cpu::store(narrow + l, x[l]);
+    if (count >= kLanes) {
+      std::memcpy(to, narrow, sizeof(narrow));
+    } else {
+      for (int64_t l = 0; l < count; ++l) to[l] = narrow[l];
+    }
+  }
+
+  FASTSSL_INLINE static Vector max(Vector a, Vector b) { return a > b ? a : b; }
+
+  // x with `value` in the lanes from `count` on.
+  FASTSSL_INLINE static Vector fill_tail(Vector x, int64_t count, acc_t value) {
+    if (count >= kLanes) return x;
+    Vector index;
+    for (int l = 0; l < kLanes; ++l) index[l] = acc_t(l);
+    return index < broadcast(acc_t(count)) ? x : broadcast(value);
+  }
+
+  FASTSSL_INLINE static acc_t sum(Vector x) {
+    return reduce(x, [](auto a, auto b) { return a + b; });
+  }
+  FASTSSL_INLINE static acc_t max(Vector x) {
+    return reduce(x, [](auto a, auto b) { return a > b ? a : b; });
+  }
+
+  // e^x for x <= 0, to about 1 ulp; below the smallest normal it is 0.
+  FASTSSL_INLINE static Vector exp_nonpositive(Vector x) {
+    if constexpr (sizeof(acc_t) == 8) {
+      for (int l = 0; l < kLanes; ++l) x[l] = std::exp(x[l]);
+      return x;
+    } else {
+      const Vector lowest = broadcast(-87.33654f);  // ln of the smallest normal
+      const Vector round =
+          broadcast(0x1.8p23f);  // leaves the nearest integer in the low mantissa bits
+      const Vector clamped = x < lowest ? lowest : x;
+      const Vector shifted = clamped * 1.44269504f + round;
+      const Vector n = shifted - round;
+      const Vector r = (clamped - n * 0x1.62ep-1f) - n * 0x1.0bfbe8p-15f;  // ln 2 in two parts
+      // exp(r) = 1 + r + r^2 q(r) on |r| <= ln(2)/2, q fitted to a relative error of 3e-9
+      Vector q = broadcast(0x1.6a2434p-10f);
+      q = q * r + 0x1.1239e2p-7f;
+      q = q * r + 0x1.5558f2p-5f;
+      q = q * r + 0x1.555492p-3f;
+      q = q * r + 0x1.fffffcp-2f;
+      const Vector e = (q * r) * r + r + 1.f;
+      const Bits exponent = (Bits(shifted) + 127u) << 23;
+      return x < lowest ? Vector{} : e * Vector(exponent);
+    }
+  }
+
+  // ln max(x, smallest normal), to about 1 ulp.
+  FASTSSL_INLINE static Vector log_clamped(Vector x) {
+    const Vector least = broadcast(std::numeric_limits<acc_t>::min());
+    x = x > least ? x : least;
+    if constexpr (sizeof(acc_t) == 8) {
+      for (int l = 0; l < kLanes; ++l) x[l] = std::log(x[l]);
+      return x;
+    } else {
+      // x = 2^k m with m in [sqrt(1/2), sqrt(2))
+      using Integers = typename VectorOf<int32_t, Isa::kBytes>::type;
+      const Integers k = Integers(Bits(x) - 0x3f3504f3u) >> 23;
+      const Vector n = __builtin_convertvector(k, Vector);
+      const Vector r = Vector(Bits(x) - (Bits(k) << 23)) - 1.f;
+      // ln(1 + r) = r + r^2 q(r), q fitted to a relative error of 4e-9
+      Vector q = broadcast(-0x1.3839a8p-4f);
+      q = q * r + 0x1.084fcap-3f;
+      q = q * r - 0x1.0f392ep-3f;
+      q = q * r + 0x1.2270a2p-3f;
+      q = q * r - 0x1.54271cp-3f;
+      q = q * r + 0x1.99a3fcp-3f;
+      q = q * r - 0x1.000428p-2f;
+      q = q * r + 0x1.55555p-2f;
+      q = q * r - 0x1.fffff8p-2f;
+      return n * 0x1.62ep-1f + (n * 0x1.0bfbe8p-15f + (q * r) * r + r);
+    }
+  }
+
+ private:
+  template <class V, class Combine>
+  FASTSSL_INLINE static acc_t reduce(V x, const Combine& combine) {
+    constexpr int kHalf = sizeof(V) / 2;
+    if constexpr (kHalf == sizeof(acc_t)) {
+      return combine(x[0], x[1]);
+    } else {
+      typename VectorOf<acc_t, kHalf>::type low, high;
+      std::memcpy(&low, &x, kHalf);
+      std::memcpy(&high, reinterpret_cast<const char*>(&x) + kHalf, kHalf);
+      return reduce(combine(low, high), combine);
+    }
+  }
+};
+
+}  // namespace fastssl::cpu

@@ -1,0 +1,51 @@
+// The extension module and the schema of every op: the table of contents of csrc/.
+#include <Python.h>
+
+#include "kernels/cpu/dispatch.h"
+#include "torch_api.h"
+
+STABLE_TORCH_LIBRARY(fastssl, m) {
+  m.def("joint_distribution(Tensor logits_a, Tensor logits_b) -> Tensor");
+  m.def(
+      "joint_distribution_backward(Tensor grad, Tensor logits_a, Tensor logits_b, bool needs_a, "
+      "bool needs_b) -> (Tensor, Tensor)");
+  m.def("mutual_information(Tensor logits_a, Tensor logits_b) -> (Tensor, Tensor)");
+  m.def(
+      "mutual_information_backward(Tensor grad, Tensor joint, Tensor logits_a, Tensor logits_b, "
+      "bool needs_a, bool needs_b) -> (Tensor, Tensor)");
+}
+
+namespace {
+
+PyModuleDef definition = {PyModuleDef_HEAD_INIT,
+                          "_C",
+                          "fastssl's compiled ops, registered as torch.ops.fastssl",
+                          -1,
+                          nullptr,
+                          nullptr,
+                          nullptr,
+                          nullptr,
+                          nullptr};
+
+}  // namespace
+
+// Importing the module runs the static registrations above and in ops/. Its attributes say how it
+// was built.
+PyMODINIT_FUNC PyInit__C(void) {
+  PyObject* module = PyModule_Create(&definition);
+  if (module == nullptr) return nullptr;
+  const char* const attributes[][2] = {
+      {"compiler", FASTSSL_COMPILER},
+      {"cuda", FASTSSL_CUDA_VERSION},
+      {"architectures", FASTSSL_CUDA_ARCHITECTURES},
+      {"torch_headers", FASTSSL_TORCH_HEADERS},
+      {"cpu_capability", fastssl::cpu::level_name()},
+  };
+  for (const auto& [name, value] : attributes) {
+    if (PyModule_AddStringConstant(module, name, value) < 0) {
+      Py_DECREF(module);
+      return nullptr;
+    }
+  }
+  return module;
+}

@@ -1,0 +1,90 @@
+// The one header that names torch's stable ABI. Everything an op needs from torch is here: Tensor,
+// the checks that memory safety asks for, dtype dispatch, the current stream and the device guard.
+#pragma once
+
+#include <torch/csrc/stable/accelerator.h>
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/Exception.h>
+
+#include <cstdint>
+#include <tuple>
+
+#ifdef FASTSSL_WITH_CUDA
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime_api.h>
+// Lives in libtorch_cuda: weak, so that one extension serves CPU-only and CUDA builds of torch.
+extern "C" __attribute__((weak)) AOTITorchError aoti_torch_get_current_cuda_stream(int32_t, void**);
+#endif
+
+#include "kernels/cpu/float_types.h"
+
+namespace fastssl {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+namespace aten = torch::stable;  // the ATen ops of the stable ABI
+
+#define FASTSSL_CHECK(condition, ...) STD_TORCH_CHECK(condition, __VA_ARGS__)
+
+// The C++ type a kernel sees for each dtype of torch's.
+struct CpuTypes {
+  using half = cpu::Half;
+  using bfloat16 = cpu::BFloat16;
+};
+#ifdef FASTSSL_WITH_CUDA
+struct CudaTypes {
+  using half = __half;
+  using bfloat16 = __nv_bfloat16;
+};
+#endif
+
+// Calls body.operator()<scalar_t>() for the dtype of `tensor`.
+template <class Types, class Body>
+void dispatch_floats(const Tensor& tensor, const char* op, const Body& body) {
+  switch (tensor.scalar_type()) {
+    case ScalarType::Float:
+      return body.template operator()<float>();
+    case ScalarType::Double:
+      return body.template operator()<double>();
+    case ScalarType::Half:
+      return body.template operator()<typename Types::half>();
+    case ScalarType::BFloat16:
+      return body.template operator()<typename Types::bfloat16>();
+    default:
+      FASTSSL_CHECK(false, op, ": expected float32, float64, float16 or bfloat16");
+  }
+}
+
+// The accumulation dtype: float64 for float64, else float32.
+inline ScalarType accumulator_dtype(const Tensor& tensor) {
+  return tensor.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+}
+
+// Typed pointers without the stable API's own type check, which does not know the kernels' 16-bit
+// types.
+template <class T>
+const T* pointer(const Tensor& tensor) {
+  return static_cast<const T*>(tensor.const_data_ptr());
+}
+template <class T>
+T* mutable_pointer(Tensor& tensor) {
+  return static_cast<T*>(tensor.mutable_data_ptr());
+}
+
+#ifdef FASTSSL_WITH_CUDA
+inline cudaStream_t current_stream(const Tensor& tensor) {
+  void* stream = nullptr;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &stream));
+  return static_cast<cudaStream_t>(stream);
+}
+
+inline void check_launch(cudaError_t status, const char* op) {
+  FASTSSL_CHECK(status == cudaSuccess, op, ": ", cudaGetErrorString(status));
+}
+#endif
+
+}  // namespace fastssl

@@ -1,0 +1,6 @@
+"""The compiled ops: functional, differentiable, on CPU and CUDA."""
+
+from fastssl.ops.joint_distribution import joint_distribution
+from fastssl.ops.mutual_information import mutual_information
+
+__all__ = ["joint_distribution", "mutual_information"]

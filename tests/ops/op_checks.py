@@ -1,0 +1,94 @@
+"""What every op must satisfy, as functions that an op's test file calls on its own cases."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+
+def accumulation_eps(dtype: torch.dtype) -> float:
+    """Spacing of the numbers an op accumulates in for logits of `dtype`."""
+    return torch.finfo(torch.float64 if dtype == torch.float64 else torch.float32).eps
+
+
+def non_contiguous(x: Tensor) -> Tensor:
+    """The same values behind strides that no kernel could take for a contiguous tensor's."""
+    wide = x.new_zeros((*x.shape[:-1], 2 * x.shape[-1] + 1))
+    strided = wide[..., 1::2]
+    strided.copy_(x)
+    return strided
+
+
+def evaluate(
+    function: Callable, inputs: Sequence[Tensor], grad_output: Tensor | None
+) -> list[Tensor]:
+    """The output of `function`, then the gradients of its inputs, in float64."""
+    inputs = [x.detach().requires_grad_() for x in inputs]
+    output = function(*inputs)
+    if grad_output is None:
+        grad_output = torch.ones_like(output)
+    grads = torch.autograd.grad(output, inputs, grad_output.to(output))
+    return [t.detach().double() for t in (output, *grads)]
+
+
+def check_precision(
+    function: Callable,
+    reference: Callable,
+    inputs: Sequence[Tensor],
+    floors: Sequence[float],
+    grad_output: Tensor | None = None,
+) -> None:
+    """err(function) <= 2 err(eager in the same dtype) + floor, for the output and each gradient.
+
+    Errors are the largest absolute difference from the reference in float64. A floor is what the
+    last rounding steps alone may cost: eager can come out exact by luck, and is exact in float64.
+    """
+    exact = evaluate(reference, [x.double() for x in inputs], grad_output)
+    eager = evaluate(reference, inputs, grad_output)
+    ours = evaluate(function, inputs, grad_output)
+    names = ["output", *(f"gradient {i}" for i in range(len(inputs)))]
+    for name, want, peer, got, floor in zip(names, exact, eager, ours, floors, strict=True):
+        assert torch.isfinite(got).all(), f"{name} is not finite"
+        error, allowed = (got - want).abs().max(), 2 * (peer - want).abs().max() + floor
+        assert error <= allowed, f"{name}: error {error:.3g}, allowed {allowed:.3g}"
+
+
+def nats_floor(dtype: torch.dtype, C: int) -> float:
+    """Rounding of a sum of probabilities times logarithms of size ln C."""
+    return 8 * accumulation_eps(dtype) * (1 + math.log(C))
+
+
+def check_refuses_higher_derivatives(
+    function: Callable, name: str, inputs: Sequence[Tensor]
+) -> None:
+    """Second derivatives and forward-mode AD raise RuntimeError naming the op."""
+    import pytest
+
+    inputs = [x.detach().requires_grad_() for x in inputs]
+    output = function(*inputs)
+    grads = torch.autograd.grad(output.sum(), inputs, create_graph=True)
+    for grad in grads:
+        with pytest.raises(RuntimeError, match=f"fastssl::{name} .*second derivatives"):
+            torch.autograd.grad(grad.sum(), inputs, retain_graph=True, allow_unused=True)
+    for requires_grad in (False, True):
+        with torch.autograd.forward_ad.dual_level():
+            first = inputs[0].detach().requires_grad_(requires_grad)
+            dual = torch.autograd.forward_ad.make_dual(first, torch.ones_like(first))
+            with pytest.raises(RuntimeError, match=f"fastssl::{name} .*forward-mode"):
+                function(dual, *inputs[1:])
+
+
+def check_compiles(
+    function: Callable, make_inputs: Callable[[int], list[Tensor]], backend: str
+) -> None:
+    """torch.compile(fullgraph=True) with a dynamic batch gives the eager op's output and gradients."""
+    torch._dynamo.reset()
+    compiled = torch.compile(function, fullgraph=True, dynamic=True, backend=backend)
+    for N in (6, 9, 14):
+        inputs = make_inputs(N)
+        for ours, theirs in zip(
+            evaluate(function, inputs, None), evaluate(compiled, inputs, None), strict=True
+        ):
+            torch.testing.assert_close(theirs, ours)

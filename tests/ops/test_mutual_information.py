@@ -1,0 +1,166 @@
+import math
+import os
+import subprocess
+import sys
+
+import paired_logits
+import pytest
+import torch
+from op_checks import (
+    check_compiles,
+    check_precision,
+    check_refuses_higher_derivatives,
+    nats_floor,
+)
+
+import fastssl
+from fastssl.ops import mutual_information
+from fastssl.ops.mutual_information import mutual_information_reference
+
+
+def floors(N, C, V, dtype):
+    """Rounding of I, and of gradients, which carry 1/(N V)."""
+    nats = nats_floor(dtype, C)
+    return [nats, nats / (N * V), nats / (N * V)]
+
+
+@pytest.mark.parametrize(("N", "C", "V", "dtype", "strided"), paired_logits.cases())
+def test_precision(device, N, C, V, dtype, strided):
+    inputs = paired_logits.spread(paired_logits.make(N, C, V, dtype, device), strided)
+    grad = torch.tensor(-1.7, device=device)
+    check_precision(
+        mutual_information, mutual_information_reference, inputs, floors(N, C, V, dtype), grad
+    )
+
+
+@pytest.mark.parametrize("C", [10, 100])
+def test_precision_of_agreeing_views(device, C):
+    """Where training ends: confident predictions, the same in every view."""
+    a = torch.randn(512, C) * 8
+    inputs = [a.to(device), (a + torch.randn(3, 512, C)).to(device)]
+    check_precision(
+        mutual_information,
+        mutual_information_reference,
+        inputs,
+        floors(512, C, 3, torch.float32),
+    )
+
+
+def test_known_values(device):
+    one_hot = 1e3 * torch.eye(10, device=device).repeat(5, 1)
+    torch.testing.assert_close(mutual_information(one_hot, one_hot).item(), math.log(10))
+    same = torch.randn(1, 10, device=device).expand(50, 10)
+    assert abs(mutual_information(same, same).item()) < 1e-6
+
+
+@pytest.mark.parametrize("name", paired_logits.extremes())
+@pytest.mark.parametrize("C", [10, 50])
+def test_extremes(device, name, C):
+    inputs = [x.to(device) for x in paired_logits.extremes(C)[name]]
+    check_precision(
+        mutual_information,
+        mutual_information_reference,
+        inputs,
+        floors(len(inputs[0]), C, 1, torch.float32),
+    )
+
+
+def test_gradcheck(device):
+    for C in (5, 40):
+        inputs = [x.requires_grad_() for x in paired_logits.make(4, C, 3, torch.float64, device)]
+        assert torch.autograd.gradcheck(mutual_information, inputs)
+
+
+def test_opcheck(device):
+    for V in (1, 3):
+        a, b = paired_logits.make(9, 5, V, device=device)
+        op = torch.ops.fastssl.mutual_information.default
+        torch.library.opcheck(op, (a.clone().requires_grad_(), b.clone().requires_grad_()))
+        torch.library.opcheck(op, (a.clone().requires_grad_(), b))
+        backward = torch.ops.fastssl.mutual_information_backward.default
+        for needs in ((True, True), (True, False), (False, True)):
+            torch.library.opcheck(backward, (*op(a, b), a, b, *needs))
+
+
+@pytest.mark.parametrize("V", [1, 3])
+def test_compiles(device, V):
+    check_compiles(
+        lambda a, b: -mutual_information(a * 2, b),
+        lambda N: paired_logits.make(N, 7, V, device=device),
+        "aot_eager",
+    )
+
+
+def test_compiles_with_inductor(device):
+    check_compiles(
+        lambda a, b: -mutual_information(a * 2, b),
+        lambda N: paired_logits.make(N, 7, 3, device=device),
+        "inductor",
+    )
+
+
+def test_refuses_higher_derivatives(device):
+    inputs = paired_logits.make(6, 4, 1, device=device)
+    check_refuses_higher_derivatives(mutual_information, "mutual_information", inputs)
+
+
+def test_one_sided_gradient(device):
+    a, b = paired_logits.make(20, 6, 3, device=device)
+    both = torch.autograd.grad(mutual_information(a.requires_grad_(), b.requires_grad_()), (a, b))
+    (only_a,) = torch.autograd.grad(mutual_information(a, b.detach()), a)
+    (only_b,) = torch.autograd.grad(mutual_information(a.detach(), b), b)
+    assert torch.equal(only_a, both[0])
+    assert torch.equal(only_b, both[1])
+
+
+def test_same_under_autocast(device):
+    a, b = paired_logits.make(20, 6, 1, device=device)
+    with torch.autocast(device.type, dtype=torch.bfloat16):
+        inside = mutual_information(a, b)
+    assert torch.equal(inside, mutual_information(a, b))
+
+
+def test_repeats_bit_for_bit(device):
+    inputs = [x.requires_grad_() for x in paired_logits.make(700, 100, 3, device=device)]
+    first, second = (torch.autograd.grad(mutual_information(*inputs), inputs) for _ in range(2))
+    assert all(torch.equal(x, y) for x, y in zip(first, second, strict=True))
+
+
+def test_threads_do_not_change_the_result():
+    inputs = [x.requires_grad_() for x in paired_logits.make(2000, 130, 3)]
+    threads, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            found.append(torch.autograd.grad(mutual_information(*inputs), inputs))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(x, y) for x, y in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("capability", ["portable", "avx2"])
+def test_every_instruction_set(capability):
+    """The precision cases again, on the kernels this machine would not choose."""
+    order = ["portable", "avx2", "avx512"]
+    if order.index(capability) >= order.index(fastssl.build_info()["cpu_capability"]):
+        pytest.skip(f"{capability} is this machine's own")
+    check = "import fastssl, sys; sys.exit(fastssl.build_info()['cpu_capability'] != sys.argv[1])"
+    env = os.environ | {"FASTSSL_CPU_CAPABILITY": capability}
+    assert subprocess.run([sys.executable, "-c", check, capability], env=env).returncode == 0
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", __file__, "-k", "test_precision and cpu and 41x"],
+        env=env,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stdout[-3000:]
+    assert " passed" in run.stdout
+
+
+def test_errors():
+    with pytest.raises(ValueError, match=r"logits_a is \[4, 3\] and logits_b \[4, 2\]"):
+        mutual_information(torch.randn(4, 3), torch.randn(4, 2))
+    with pytest.raises(ValueError, match=r"\[0, 3\]"):
+        mutual_information(torch.randn(0, 3), torch.randn(0, 3))
+    with pytest.raises(TypeError, match=r"logits_b is torch\.float16"):
+        mutual_information(torch.randn(4, 3), torch.randn(4, 3).half())
