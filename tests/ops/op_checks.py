@@ -64,8 +64,6 @@ def check_refuses_higher_derivatives(
     function: Callable, name: str, inputs: Sequence[Tensor]
 ) -> None:
     """Second derivatives and forward-mode AD raise RuntimeError naming the op."""
-    import pytest
-
     inputs = [x.detach().requires_grad_() for x in inputs]
     output = function(*inputs)
     grads = torch.autograd.grad(output.sum(), inputs, create_graph=True)
@@ -83,7 +81,7 @@ def check_refuses_higher_derivatives(
 def check_compiles(
     function: Callable, make_inputs: Callable[[int], list[Tensor]], backend: str
 ) -> None:
-    """torch.compile(fullgraph=True) with a dynamic batch gives the eager op's output and gradients."""
+    """torch.compile(fullgraph=True), dynamic batch: the eager op's output and gradients."""
     torch._dynamo.reset()
     compiled = torch.compile(function, fullgraph=True, dynamic=True, backend=backend)
     for N in (6, 9, 14):
