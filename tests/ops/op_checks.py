@@ -29,7 +29,7 @@ def evaluate(
     output = function(*inputs)
     if grad_output is None:
         grad_output = torch.ones_like(output)
-    grads = torch.autograd.grad(output, inputs, grad_output.to(output))
+    grads = torch.autograd.grad(output, inputs, grad_output.to(output.device, output.dtype))
     return [t.detach().double() for t in (output, *grads)]
 
 

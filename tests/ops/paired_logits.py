@@ -13,6 +13,18 @@ DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 # and 1000, and 401, which no vector width divides.
 SIZES = list(itertools.product((1, 2, 41, 512, 4096), (2, 10, 100, 401, 1000), (1, 3)))
 LARGE = 512 * 1000  # N x C from which one dtype pair is enough
+# The same for the checker, which runs one thread at a time: both sides of the kernels' own limits (32
+# classes; 128 rows, 4 rows or a warp's 32 columns a block).
+CHECKER_SIZES = [
+    (1, 2, 1),
+    (2, 10, 3),
+    (130, 3, 3),
+    (300, 10, 1),
+    (41, 32, 3),
+    (6, 33, 3),
+    (9, 150, 1),
+]
+CHECKER_ORDERS = ("forward", "reverse", "1")
 
 
 def make(N: int, C: int, V: int, dtype=torch.float32, device="cpu", spread=2.0) -> list[Tensor]:
@@ -22,20 +34,36 @@ def make(N: int, C: int, V: int, dtype=torch.float32, device="cpu", spread=2.0) 
 
 
 def cases() -> list:
-    """Every size in every dtype, contiguous or not; the largest in float32 alone."""
+    """(backend, N, C, V, dtype, strided) for every size and dtype, contiguous or not.
+
+    The largest are tested in float32 alone.
+    """
     found = []
-    for (N, C, V), dtype, strided in itertools.product(SIZES, DTYPES, (False, True)):
-        if N * C >= LARGE and (dtype != torch.float32 or strided):
-            continue
+
+    def add(backend: str, N: int, C: int, V: int, dtype: torch.dtype, strided: bool) -> None:
         layout = "strided" if strided else "contiguous"
-        name = f"{N}x{C}x{V}-{str(dtype).removeprefix('torch.')}-{layout}"
-        found.append(pytest.param(N, C, V, dtype, strided, id=name))
+        name = f"{backend}-{N}x{C}x{V}-{str(dtype).removeprefix('torch.')}-{layout}"
+        found.append(pytest.param(backend, N, C, V, dtype, strided, id=name))
+
+    for backend, size, dtype, strided in itertools.product(
+        ("cpu", "cuda"), SIZES, DTYPES, (False, True)
+    ):
+        if size[0] * size[1] < LARGE or (dtype == torch.float32 and not strided):
+            add(backend, *size, dtype, strided)
+    for order, size, dtype in itertools.product(CHECKER_ORDERS, CHECKER_SIZES, DTYPES):
+        add(f"cuda_on_cpu_{order}", *size, dtype, False)
     return found
 
 
 def spread(inputs: list[Tensor], strided: bool) -> list[Tensor]:
     """The inputs, behind strides if asked for."""
     return [non_contiguous(x) for x in inputs] if strided else inputs
+
+
+def spikes(C: int) -> list[Tensor]:
+    """Row i predicts class i and nothing else: only the thread that owns the column sees its maximum."""
+    spike = 1e4 * torch.eye(C)
+    return [spike, spike.roll(1, 0).expand(2, C, C)]
 
 
 def extremes(C: int = 10) -> dict[str, list[Tensor]]:

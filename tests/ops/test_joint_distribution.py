@@ -12,42 +12,56 @@ from fastssl.ops import joint_distribution
 from fastssl.ops.joint_distribution import joint_distribution_reference
 
 
-@pytest.mark.parametrize(("N", "C", "V", "dtype", "strided"), paired_logits.cases())
-def test_precision(device, N, C, V, dtype, strided):
-    inputs = paired_logits.spread(paired_logits.make(N, C, V, dtype, device), strided)
-    # Entries of P are sums of N V products of probabilities; gradients carry 1/(N V).
-    eps = accumulation_eps(dtype)
-    floors = [8 * eps / min(C, 10), *[8 * eps / (N * V)] * 2]
-    grad = torch.randn(C, C, dtype=torch.float64).to(device)
-    check_precision(joint_distribution, joint_distribution_reference, inputs, floors, grad)
+def check(backend, inputs):
+    """The precision rule; entries of P are means of probabilities, gradients carry 1/(N V)."""
+    (N, C), V = inputs[0].shape, inputs[1].numel() // inputs[0].numel()
+    eps = accumulation_eps(inputs[0].dtype)
+    check_precision(
+        backend.op("joint_distribution"),
+        joint_distribution_reference,
+        [x.to(backend.device) for x in inputs],
+        [8 * eps / min(C, 10), 8 * eps / (N * V), 8 * eps / (N * V)],
+        torch.randn(C, C, dtype=torch.float64),
+    )
 
 
-def test_is_a_symmetric_distribution(device):
-    P = joint_distribution(*paired_logits.make(300, 33, 3, device=device))
+@pytest.mark.parametrize(
+    ("backend", "N", "C", "V", "dtype", "strided"), paired_logits.cases(), indirect=["backend"]
+)
+def test_precision(backend, N, C, V, dtype, strided):
+    inputs = paired_logits.make(N, C, V, dtype, backend.device)
+    check(backend, paired_logits.spread(inputs, strided))
+
+
+def test_is_a_symmetric_distribution(backend):
+    P = backend.op("joint_distribution")(*paired_logits.make(130, 33, 3, device=backend.device))
     assert torch.equal(P, P.T)
     assert (P >= 0).all()
     torch.testing.assert_close(P.sum().item(), 1.0, rtol=0, atol=2e-6)
 
 
-def test_views_are_pooled(device):
-    a, b = paired_logits.make(50, 12, 3, torch.float64, device)
-    each = torch.stack([joint_distribution(a, view) for view in b])
-    torch.testing.assert_close(joint_distribution(a, b), each.mean(0))
+def test_views_are_pooled(backend):
+    a, b = paired_logits.make(50, 12, 3, torch.float64, backend.device)
+    op = backend.op("joint_distribution")
+    torch.testing.assert_close(op(a, b), torch.stack([op(a, view) for view in b]).mean(0))
 
 
 @pytest.mark.parametrize("name", paired_logits.extremes())
 @pytest.mark.parametrize("C", [10, 50])
-def test_extremes(device, name, C):
-    inputs = [x.to(device) for x in paired_logits.extremes(C)[name]]
-    grad = torch.randn(C, C, dtype=torch.float64).to(device)
-    floors = [1e-6, 1e-7, 1e-7]
-    check_precision(joint_distribution, joint_distribution_reference, inputs, floors, grad)
+def test_extremes(backend, name, C):
+    check(backend, paired_logits.extremes(C)[name])
 
 
-def test_gradcheck(device):
-    for C in (5, 40):
-        inputs = [x.requires_grad_() for x in paired_logits.make(4, C, 3, torch.float64, device)]
-        assert torch.autograd.gradcheck(joint_distribution, inputs)
+@pytest.mark.parametrize("C", [10, 32, 150])
+def test_a_spike_in_every_column(backend, C):
+    check(backend, paired_logits.spikes(C))
+
+
+@pytest.mark.parametrize("C", [5, 40])
+def test_gradcheck(backend, C):
+    inputs = paired_logits.make(4, C, 3, torch.float64, backend.device)
+    op = backend.op("joint_distribution")
+    assert torch.autograd.gradcheck(op, [x.requires_grad_() for x in inputs], fast_mode=C > 32)
 
 
 def test_opcheck(device):

@@ -1,0 +1,141 @@
+"""The ops as csrc/ops composes their CUDA kernels, on the CPU checker of tests/cuda_on_cpu.
+
+Each is a function of torch tensors with a gradient, so that the checks of op_checks.py take it
+like the op itself. Products of many classes, which are torch's on a GPU, are NumPy's here.
+"""
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from cuda_on_cpu import checker
+
+ORDERS = checker.ORDERS
+FEW_CLASSES = 32  # kFewClasses of kernels/joint_distribution.h
+BLOCK_ROWS, MOST_BLOCKS = 128, 264  # kRowThreads and kMaxBlocks of joint_distribution.cu
+
+
+@functools.cache
+def kernels() -> checker.Kernels:
+    """The project's kernels, built by g++."""
+    checker.require()
+    return checker.load("csrc/kernels/cuda/*.cu", "tests/cuda_on_cpu/bindings.cpp")
+
+
+class Pair:
+    """logits_a [N, C] and logits_b [N, C] or [V, N, C] as arrays, and the ops' steps on them."""
+
+    def __init__(self, order: checker.Order, logits_a: Tensor, logits_b: Tensor) -> None:
+        self.order = order
+        self.name = str(logits_a.dtype).removeprefix("torch.")
+        self.accumulator = "float64" if self.name == "float64" else "float32"
+        self.N, self.C = logits_a.shape
+        self.V = len(logits_b) if logits_b.dim() == 3 else 1
+        self.shape_b = tuple(logits_b.shape)
+        self.a, self.b = (self._array(x) for x in (logits_a, logits_b))
+
+    @staticmethod
+    def _array(tensor: Tensor) -> np.ndarray:
+        tensor = tensor.detach().contiguous()
+        return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+    def launch(self, kernel: str, *arguments) -> None:
+        """Launch the kernel of that name for the accumulation type, or for the logits'."""
+        suffixes = [self.name, self.accumulator]
+        launchers = kernels().launchers
+        found = next(f"{kernel}_{s}" for s in suffixes if f"{kernel}_{s}" in launchers)
+        launchers[found](*arguments, order=self.order)
+
+    def empty(self, *shape: int) -> np.ndarray:
+        """An uninitialised array of the accumulation type."""
+        return np.empty(shape, self.accumulator)
+
+    def pooled(self, logits: np.ndarray, V: int) -> np.ndarray:
+        """Softmax summed over views, [N, C]."""
+        probabilities = self.empty(self.N, self.C)
+        self.launch("pooled_softmax", logits, probabilities, self.N, self.C, V)
+        return probabilities
+
+    def joint(self) -> np.ndarray:
+        """joint_cuda of csrc/ops/joint_distribution.cpp."""
+        N, C, V = self.N, self.C, self.V
+        if C > FEW_CLASSES:
+            sums = (self.pooled(self.a, 1).T @ self.pooled(self.b, V))[None]
+        else:
+            sums = self.empty(min(-(-N // BLOCK_ROWS), MOST_BLOCKS), C, C)
+            self.launch("joint_partials", self.a, self.b, sums, N, C, V)
+        joint = self.empty(C, C)
+        self.launch("symmetrize", np.ascontiguousarray(sums), len(sums), 1 / (N * V), joint, C)
+        return joint
+
+    def joint_backward(self, grad_joint: np.ndarray, grad: np.ndarray | None) -> tuple:
+        """joint_backward_cuda of csrc/ops/joint_distribution.cpp."""
+        N, C, V = self.N, self.C, self.V
+        grads = np.empty_like(self.a), np.empty_like(self.b)
+        if C <= FEW_CLASSES:
+            self.launch("joint_gradients", grad_joint, grad, self.a, self.b, *grads, N, C, V)
+            return grads
+        symmetric = self.empty(C, C)
+        self.launch("symmetrize", grad_joint[None], 1, 1.0, symmetric, C)
+        for logits, other, views, other_views, gradient in (
+            (self.a, self.b, 1, V, grads[0]),
+            (self.b, self.a, V, 1, grads[1]),
+        ):
+            t = self.pooled(other, other_views) @ symmetric
+            scale = 1 / (N * V)
+            self.launch("softmax_gradient", logits, t, grad, scale, gradient, N, C, views)
+        return grads
+
+    def tensors(self, *arrays: np.ndarray) -> tuple[Tensor, ...]:
+        """Gradients as tensors of the logits' dtype."""
+        found = [torch.from_numpy(array) for array in arrays]
+        if self.name == "bfloat16":
+            found = [tensor.view(torch.bfloat16) for tensor in found]
+        return tuple(found)
+
+
+def joint_distribution(order: checker.Order) -> Callable[[Tensor, Tensor], Tensor]:
+    """The op in one order of threads."""
+
+    class JointDistribution(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, logits_a, logits_b):
+            ctx.pair = Pair(order, logits_a, logits_b)
+            return torch.from_numpy(ctx.pair.joint())
+
+        @staticmethod
+        def backward(ctx, grad):
+            grad_joint = np.ascontiguousarray(grad.numpy())
+            return ctx.pair.tensors(*ctx.pair.joint_backward(grad_joint, None))
+
+    return JointDistribution.apply
+
+
+def mutual_information(order: checker.Order) -> Callable[[Tensor, Tensor], Tensor]:
+    """The op in one order of threads."""
+
+    class MutualInformation(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, logits_a, logits_b):
+            pair = ctx.pair = Pair(order, logits_a, logits_b)
+            ctx.joint = pair.joint()
+            information, C = pair.empty(1), pair.C
+            workspace = pair.empty(C), pair.empty(C)
+            pair.launch("mutual_information", ctx.joint, *workspace, information, C)
+            return torch.from_numpy(information)[0]
+
+        @staticmethod
+        def backward(ctx, grad):
+            pair, C = ctx.pair, ctx.pair.C
+            grad_joint = pair.empty(C, C)
+            pair.launch("mutual_information_grad_joint", ctx.joint, pair.empty(C), grad_joint, C)
+            scale = grad.numpy().reshape(1).astype(pair.accumulator)
+            return pair.tensors(*pair.joint_backward(grad_joint, scale))
+
+    return MutualInformation.apply
