@@ -13,8 +13,8 @@ DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 # and 1000, and 401, which no vector width divides.
 SIZES = list(itertools.product((1, 2, 41, 512, 4096), (2, 10, 100, 401, 1000), (1, 3)))
 LARGE = 512 * 1000  # N x C from which one dtype pair is enough
-# The same for the checker, which runs one thread at a time: both sides of the kernels' own limits (32
-# classes; 128 rows, 4 rows or a warp's 32 columns a block).
+# The same for the checker, which runs one thread at a time: both sides of the kernels' own limits
+# (32 classes; 128 rows, 4 rows or a warp's 32 columns a block).
 CHECKER_SIZES = [
     (1, 2, 1),
     (2, 10, 3),
@@ -61,7 +61,7 @@ def spread(inputs: list[Tensor], strided: bool) -> list[Tensor]:
 
 
 def spikes(C: int) -> list[Tensor]:
-    """Row i predicts class i and nothing else: only the thread that owns the column sees its maximum."""
+    """Row i predicts class i alone: only the thread that owns the column sees its maximum."""
     spike = 1e4 * torch.eye(C)
     return [spike, spike.roll(1, 0).expand(2, C, C)]
 

@@ -149,7 +149,7 @@ def test_every_instruction_set(capability):
     env = os.environ | {"FASTSSL_CPU_CAPABILITY": capability}
     assert subprocess.run([sys.executable, "-c", check, capability], env=env).returncode == 0
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", __file__, "-k", "test_precision and cpu and 41x"],
+        [sys.executable, "-m", "pytest", "-q", __file__, "-k", "test_precision and cpu-41x"],
         env=env,
         capture_output=True,
         text=True,

@@ -9,6 +9,8 @@ namespace {
 // ---- Few classes: a thread owns a row
 // -------------------------------------------------------------
 
+// One block a multiprocessor is all that the launch bounds below promise: shared memory limits the
+// blocks anyway, and a promise of more makes the compiler spill registers.
 constexpr int kRowThreads = 128;
 constexpr int64_t kMaxBlocks = 264;  // two a multiprocessor of an H100
 
@@ -49,7 +51,7 @@ __device__ __forceinline__ void pooled_softmax_to(const scalar_t* __restrict__ l
 
 // kEntries: how many of the C x C sums a thread holds in registers.
 template <class scalar_t, int kEntries>
-__global__ void __launch_bounds__(kRowThreads)
+__global__ void __launch_bounds__(kRowThreads, 1)
     joint_partials_kernel(const scalar_t* __restrict__ logits_a,
                           const scalar_t* __restrict__ logits_b,
                           acc_t<scalar_t>* __restrict__ partials, int64_t N, int C, int V) {
@@ -109,7 +111,7 @@ __device__ __forceinline__ void multiply_to(const acc* matrix, const acc* p, acc
 }
 
 template <class scalar_t>
-__global__ void __launch_bounds__(kRowThreads)
+__global__ void __launch_bounds__(kRowThreads, 1)
     joint_gradients_kernel(const acc_t<scalar_t>* __restrict__ grad_joint,
                            const acc_t<scalar_t>* __restrict__ grad, acc_t<scalar_t> scale,
                            const scalar_t* __restrict__ logits_a,
@@ -175,7 +177,7 @@ __device__ __forceinline__ void softmax_statistics(const scalar_t* __restrict__ 
 }
 
 template <class scalar_t>
-__global__ void __launch_bounds__(kRowsPerBlock* kWarp)
+__global__ void __launch_bounds__(kRowsPerBlock* kWarp, 1)
     pooled_softmax_kernel(const scalar_t* __restrict__ logits,
                           acc_t<scalar_t>* __restrict__ probabilities, int64_t N, int64_t C,
                           int64_t V) {
@@ -195,7 +197,7 @@ __global__ void __launch_bounds__(kRowsPerBlock* kWarp)
 }
 
 template <class scalar_t>
-__global__ void __launch_bounds__(kRowsPerBlock* kWarp)
+__global__ void __launch_bounds__(kRowsPerBlock* kWarp, 1)
     softmax_gradient_kernel(const scalar_t* __restrict__ logits,
                             const acc_t<scalar_t>* __restrict__ t,
                             const acc_t<scalar_t>* __restrict__ grad, acc_t<scalar_t> scale,
