@@ -113,6 +113,27 @@ def percentile(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
+def machine_limits(device: torch.device) -> list[Provider]:
+    """What bounds every op: a copy of memory, and a float32 product by torch's BLAS (no TF32)."""
+    large = 2**28 if device.type == "cuda" else 2**24
+    source = torch.zeros(large, device=device)
+    target = torch.empty_like(source)
+    side = 8192 if device.type == "cuda" else 1536
+    a = torch.randn(side, side, device=device)
+    return [
+        Provider(f"copy of {source.nbytes} bytes", lambda: target.copy_(source)),
+        Provider(f"product of two {side} x {side}", lambda: a @ a),
+    ]
+
+
+def limit_rate(provider: Provider, milliseconds: float) -> str:
+    """The rate behind a time of `machine_limits`: bytes read and written, or 2 n^3 flops."""
+    words = provider.name.split()
+    if words[0] == "copy":
+        return f"{2 * int(words[2]) / milliseconds / 1e6:.1f} GB/s"
+    return f"{2 * int(words[-1]) ** 3 / milliseconds / 1e6:.0f} GFLOP/s"
+
+
 def rows(
     op: str, mode: str, dtype: torch.dtype, shape: str, device: torch.device, times: dict[str, list]
 ) -> Iterator[Row]:

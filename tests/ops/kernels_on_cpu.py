@@ -5,16 +5,12 @@ like the op itself. Products of many classes, which are torch's on a GPU, are Nu
 """
 
 import functools
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from cuda_on_cpu import checker
+from torch import Tensor
 
 ORDERS = checker.ORDERS
 FEW_CLASSES = 32  # kFewClasses of kernels/joint_distribution.h

@@ -27,11 +27,10 @@ struct Launch {
 };
 
 constexpr int kWarp = 32;
-constexpr size_t kDefaultSharedBytes = 48 * 1024;  // more needs an opt-in per kernel
 
 // Bytes that `SharedMemory::take<T>(count)` uses up.
 template <class T>
-constexpr size_t shared_bytes(size_t count) {
+__host__ __device__ constexpr size_t shared_bytes(size_t count) {
   return (count * sizeof(T) + 15) / 16 * 16;
 }
 
@@ -59,7 +58,8 @@ class SharedMemory {
 template <class... Parameters, class... Arguments>
 cudaError_t launch(void (*kernel)(Parameters...), const Launch& shape, Arguments... arguments) {
   if (shape.grid.x == 0 || shape.grid.y == 0 || shape.grid.z == 0) return cudaSuccess;
-  if (shape.shared_bytes > kDefaultSharedBytes) {
+  // Static and dynamic shared memory together may pass the default of 48 KB only after an opt-in.
+  if (shape.shared_bytes > 0) {
     const cudaError_t status =
         cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                              cudaFuncAttributeMaxDynamicSharedMemorySize, int(shape.shared_bytes));

@@ -1,0 +1,26 @@
+// The launchers of csrc/kernels, bound for the tests of the ops; runtime/bind.h explains the lines.
+#include "runtime/bind.h"
+
+#include "kernels/joint_distribution.h"
+#include "kernels/mutual_information.h"
+
+using namespace fastssl;
+
+BIND_FLOATING("joint_partials", "logits_a, logits_b, partials, N, C, V",
+              cuda::joint_partials<scalar_t, acc_t>);
+BIND_FLOATING("joint_gradients", "grad_joint, grad, logits_a, logits_b, grad_a, grad_b, N, C, V",
+              cuda::joint_gradients<scalar_t, acc_t>);
+BIND_FLOATING("pooled_softmax", "logits, probabilities, N, C, V",
+              cuda::pooled_softmax<scalar_t, acc_t>);
+BIND_FLOATING("softmax_gradient", "logits, t, grad, scale, gradient, N, C, V",
+              cuda::softmax_gradient<scalar_t, acc_t>);
+BIND("symmetrize_float32", "partials, count, scale, joint, C", cuda::symmetrize<float>);
+BIND("symmetrize_float64", "partials, count, scale, joint, C", cuda::symmetrize<double>);
+BIND("mutual_information_float32", "joint, log_marginals, rows, information, C",
+     cuda::mutual_information<float>);
+BIND("mutual_information_float64", "joint, log_marginals, rows, information, C",
+     cuda::mutual_information<double>);
+BIND("mutual_information_grad_joint_float32", "joint, log_marginals, grad_joint, C",
+     cuda::mutual_information_grad_joint<float>);
+BIND("mutual_information_grad_joint_float64", "joint, log_marginals, grad_joint, C",
+     cuda::mutual_information_grad_joint<double>);
