@@ -1,0 +1,1 @@
+"""The command line, installed as `fastssl.cli`: one file a command, listed in main.py."""

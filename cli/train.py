@@ -1,0 +1,161 @@
+"""`fastssl train`: start or resume a run."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fastssl.cli.main import INTERRUPTED, OneLineError
+from fastssl.errors import InputError, StoppedError
+from fastssl.recipes import RECIPES
+from fastssl.recipes.config import Config
+from fastssl.recipes.experiment import Run, configure, fit, start
+from fastssl.recipes.experiment import resume as resume_run
+from fastssl.reporting.curves import draw_curves
+
+DEFAULT_DATA = "digits"
+
+
+@click.command()
+@click.argument("algorithm")
+@click.option("--data", metavar="NAME", help=f"Data set: {', '.join(RECIPES)}.  [default: digits]")
+@click.option(
+    "--labels",
+    type=int,
+    metavar="N",
+    help="Images that keep their label, the same number of each class; the others are used without"
+    " theirs.  [default: all]",
+)
+@click.option(
+    "--validation",
+    type=int,
+    metavar="N",
+    help="Training images to hold out. The run is then watched on them, and the test images are"
+    " not touched before the end.  [default: 0]",
+)
+@click.option(
+    "--seed", type=int, metavar="N", help="Of the labels, weights, order and views.  [default: 0]"
+)
+@click.option("--steps", type=int, metavar="N", help="Training steps.  [default: the recipe's]")
+@click.option(
+    "--device", metavar="NAME", help="cpu, cuda, cuda:1, ...  [default: cuda if usable, else cpu]"
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change any value of the configuration, such as optim.lr=0.02 or algorithm.alpha=0.5; may"
+    " be repeated. run.json of a run lists them all.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Where the run goes.  [default: runs/ALGORITHM-DATA-LABELS-SEED]",
+)
+@click.option("--resume", is_flag=True, help="Continue the run in the folder.")
+@click.option("--overwrite", is_flag=True, help="Replace the run in the folder.")
+def train(
+    algorithm: str,
+    data: str | None,
+    labels: int | None,
+    validation: int | None,
+    seed: int | None,
+    steps: int | None,
+    device: str | None,
+    settings: tuple[str, ...],
+    out: Path | None,
+    resume: bool,
+    overwrite: bool,
+) -> None:
+    """Train a classifier with ALGORITHM: muscle or supervised.
+
+    muscle learns from labeled and unlabeled images together; supervised is the baseline that sees
+    the labeled ones alone. Ends with the test accuracy and the files of the run: run.json (how to
+    repeat it), split.json (which images were labeled), metrics.jsonl, checkpoints/ and curves.png.
+
+    \b
+    fastssl train muscle --data digits --labels 20 --seed 0 --out runs/a
+    fastssl train muscle --out runs/a --resume
+
+    Ctrl-C saves the run before it stops.
+    """  # noqa: D301  (click's mark for lines it must not join)
+    options: dict[str, Any] = {
+        "data.labels": labels,
+        "data.validation": validation,
+        "seed": seed,
+        "steps": steps,
+        "device": device,
+    }
+    changes = {key: value for key, value in options.items() if value is not None}
+    changes |= parse_settings(settings)
+    if resume and overwrite:
+        raise InputError("--resume and --overwrite exclude each other")
+    if resume and out:
+        path = out
+    else:
+        config = configure(algorithm, data or DEFAULT_DATA, changes)
+        path = out or default_folder(config)
+    if resume:
+        run = resume_run(path, algorithm, ({"data.source": data} if data else {}) | changes)
+    else:
+        run = start(config, path, overwrite=overwrite)
+    click.echo(introduction(run))
+    try:
+        fit(run)
+    except StoppedError as error:
+        again = shlex.join(["fastssl", "train", algorithm, "--out", str(path), "--resume"])
+        raise OneLineError(f"{error}, saved; continue with: {again}", INTERRUPTED) from error
+    conclude(run)
+
+
+def default_folder(config: Config) -> Path:
+    """runs/ALGORITHM-DATA-LABELS-SEED."""
+    labels = "all" if config.data.labels is None else config.data.labels
+    return Path("runs") / f"{config.algorithm_name}-{config.data.source}-{labels}-{config.seed}"
+
+
+def conclude(run: Run) -> None:
+    """Plot the curves, print the test accuracies and where everything is."""
+    folder = run.folder
+    draw_curves([folder], folder.curves_png)
+    n = len(run.experiment.source.test_labels)
+    for network, accuracy in run.experiment.test_accuracies().items():
+        click.echo(f"test accuracy {100 * accuracy:.2f} %  ({network}, n = {n})")
+    for path in (
+        folder.split_json,
+        folder.run_json,
+        folder.metrics_jsonl,
+        folder.checkpoints,
+        folder.curves_png,
+    ):
+        click.echo(f"  {path}{'/' if path.is_dir() else ''}")
+
+
+def parse_settings(settings: tuple[str, ...]) -> dict[str, str]:
+    """The `--set KEY=VALUE` options as a dict.
+
+    Raises:
+        InputError: one has no `=`.
+    """
+    changes = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise InputError(f"set: {setting!r}; expected KEY=VALUE")
+        changes[key.strip()] = value.strip()
+    return changes
+
+
+def introduction(run: Run) -> str:
+    """One line on what is about to be trained."""
+    config, split = run.experiment.config, run.experiment.split
+    held_out = f", {len(split.validation)} held out" if split.validation else ""
+    done = f" (resumed after step {run.first_step})" if run.first_step else ""
+    return (
+        f"{config.algorithm_name} on {config.data.source}: {len(split.labeled)} labeled and "
+        f"{len(split.unlabeled)} unlabeled images{held_out}, {config.steps} steps on "
+        f"{config.device}{done}, in {run.folder.path}"
+    )

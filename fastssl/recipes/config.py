@@ -1,0 +1,171 @@
+"""The configuration of a run: frozen dataclasses, overrides by dotted key, JSON both ways."""
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any
+
+from fastssl.algorithms import ALGORITHMS
+from fastssl.data.views import ViewPolicy
+from fastssl.errors import InputError, unknown_name
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The images and how many of each kind a step takes."""
+
+    source: str
+    labels: int | None = None  # images that keep their label, over all classes; None for all
+    validation: int = 0  # training images held out
+    labeled_rows: int = 64
+    unlabeled_rows: int = 64
+
+    def __post_init__(self) -> None:
+        for key, least in (("labeled_rows", 1), ("unlabeled_rows", 0)):
+            value = getattr(self, key)
+            _check(f"data.{key}", value, value >= least, f"{least} or more")
+
+
+@dataclass(frozen=True)
+class ViewsConfig:
+    """What the weak and the hard views of an image may do to it."""
+
+    weak: ViewPolicy
+    hard: ViewPolicy
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """SGD with Nesterov momentum; the learning rate falls to 0 along half a cosine."""
+
+    lr: float
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+
+    def __post_init__(self) -> None:
+        _check("optim.lr", self.lr, self.lr > 0, "a number above 0")
+        _check("optim.momentum", self.momentum, 0 < self.momentum < 1, "a number between 0 and 1")
+        _check("optim.weight_decay", self.weight_decay, self.weight_decay >= 0, "0 or more")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything a run is a function of. `algorithm` is the config dataclass of the named one."""
+
+    algorithm_name: str
+    algorithm: Any
+    data: DataConfig
+    views: ViewsConfig
+    model: ModelConfig
+    optim: OptimConfig
+    steps: int
+    seed: int = 0
+    device: str = "auto"
+    log_every: int = 10
+    eval_every: int = 50
+    checkpoint_every: int = 200
+
+    def __post_init__(self) -> None:
+        for key in ("steps", "log_every", "eval_every", "checkpoint_every"):
+            value = getattr(self, key)
+            _check(key, value, value >= 1, "1 or more")
+        _check("seed", self.seed, 0 <= self.seed < 2**63, "0 or more, below 2**63")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dicts and values, for run.json."""
+        return dataclasses.asdict(self)
+
+
+def from_json(fields: Any) -> Config:
+    """Inverse of `Config.to_json`.
+
+    Raises:
+        InputError: a field is missing, unknown or of the wrong type.
+    """
+    try:
+        algorithm = ALGORITHMS[fields["algorithm_name"]]
+        return _build(Config, fields, {"algorithm": algorithm.config_type})
+    except (TypeError, KeyError) as error:
+        raise InputError(f"configuration: not one that fastssl wrote ({error})") from error
+
+
+def leaves(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Every value of a configuration by its dotted key: {"optim.lr": 0.05, ...}."""
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            values |= leaves(value, f"{prefix}{field.name}.")
+        else:
+            values[prefix + field.name] = value
+    return values
+
+
+def override(config: Config, changes: dict[str, Any]) -> Config:
+    """A copy with values replaced by dotted key; a string is read as the type of the field.
+
+    Raises:
+        InputError: a key that does not exist (the nearest is named), a value of the wrong type, or
+            one that its dataclass refuses.
+    """
+    known = leaves(config).keys() - {"algorithm_name"}
+    for key, value in changes.items():
+        if key not in known:
+            raise unknown_name("set", key, known)
+        config = _replace(config, key.split("."), value, key)
+    return config
+
+
+def _replace(config: Any, path: list[str], value: Any, key: str) -> Any:
+    name, *rest = path
+    if rest:
+        new = _replace(getattr(config, name), rest, value, key)
+    else:
+        new = _as_type(value, typing.get_type_hints(type(config))[name], key)
+    return dataclasses.replace(config, **{name: new})
+
+
+def _build(kind: type, fields: dict[str, Any], known: dict[str, type], prefix: str = "") -> Any:
+    """A dataclass from its JSON; `known` gives the types that annotations leave open."""
+    hints = typing.get_type_hints(kind) | known
+    names = [field.name for field in dataclasses.fields(kind)]
+    if difference := sorted(set(names) ^ set(fields)):
+        raise KeyError(f"{prefix}{difference[0]}")
+    values = {}
+    for name in names:
+        key = prefix + name
+        if dataclasses.is_dataclass(hints[name]):
+            values[name] = _build(hints[name], fields[name], {}, f"{key}.")
+        else:
+            values[name] = _as_type(fields[name], hints[name], key)
+    return kind(**values)
+
+
+def _as_type(value: Any, hint: Any, key: str) -> Any:
+    """A value or the text of one as the type a field declares: int, float, str, or `... | None`."""
+    kinds = hint.__args__ if isinstance(hint, types.UnionType) else (hint,)
+    if types.NoneType in kinds and value in (None, "none"):
+        return None
+    kind = kinds[0]
+    expected = f"{kind.__name__}{' or none' if types.NoneType in kinds else ''}"
+    try:
+        if value is None or isinstance(value, bool) or (kind is int and isinstance(value, float)):
+            raise ValueError
+        return kind(value)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{key}: {json.dumps(value)}; expected {expected}") from error
+
+
+def _check(key: str, value: float, holds: bool, expected: str) -> None:
+    if not (math.isfinite(value) and holds):
+        raise InputError(f"{key}: {value}; expected {expected}")

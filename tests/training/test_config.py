@@ -1,0 +1,89 @@
+"""Configurations: overrides with types, JSON both ways, every mistake named."""
+
+import json
+
+import pytest
+
+from fastssl.errors import InputError
+from fastssl.recipes import RECIPES
+from fastssl.recipes.config import from_json, leaves, override
+
+
+@pytest.fixture(params=["muscle", "supervised"])
+def config(request):
+    return RECIPES["digits"](request.param)
+
+
+def test_json_gives_the_configuration_back(config):
+    assert from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("optim.lr", "0.02", 0.02),
+        ("optim.lr", "1e-3", 0.001),
+        ("steps", "7", 7),
+        ("views.hard.rotate", "12", 12.0),
+        ("data.labels", "20", 20),
+        ("data.labels", "none", None),
+        ("model.name", "small_cnn", "small_cnn"),
+    ],
+)
+def test_an_override_has_the_type_of_its_field(config, key, text, value):
+    changed = leaves(override(config, {key: text}))
+    assert changed[key] == value
+    assert type(changed[key]) is type(value)
+    before = leaves(config)
+    assert {k for k in changed if changed[k] != before[k]} <= {key}
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "message"),
+    [
+        ("optim.lrr", "1", "did you mean 'optim.lr'"),
+        ("lr", "1", "unknown name 'lr'"),
+        ("optim", "1", "unknown name 'optim'"),
+        ("algorithm_name", "muscle", "unknown name 'algorithm_name'"),
+        ("steps", "1.5", 'steps: "1.5"; expected int'),
+        ("steps", "many", "expected int"),
+        ("optim.lr", "fast", "expected float"),
+        ("data.labels", "all", "expected int or none"),
+        ("optim.lr", "0", "optim.lr: 0.0; expected a number above 0"),
+        ("optim.lr", "nan", "optim.lr: nan"),
+        ("optim.momentum", "1", "between 0 and 1"),
+        ("optim.weight_decay", "-1", "0 or more"),
+        ("steps", "0", "steps: 0; expected 1 or more"),
+        ("log_every", "0", "log_every: 0"),
+        ("seed", "-1", "seed: -1"),
+        ("data.labeled_rows", "0", "data.labeled_rows: 0; expected 1 or more"),
+        ("data.unlabeled_rows", "-1", "data.unlabeled_rows: -1; expected 0 or more"),
+        ("views.weak.scale", "1", "less than 1"),
+    ],
+)
+def test_a_wrong_override_is_named(config, key, text, message):
+    with pytest.raises(InputError, match=message):
+        override(config, {key: text})
+
+
+def test_only_muscle_has_alpha():
+    assert override(RECIPES["digits"]("muscle"), {"algorithm.alpha": "0.5"}).algorithm.alpha == 0.5
+    with pytest.raises(InputError, match="unknown name"):
+        override(RECIPES["digits"]("supervised"), {"algorithm.alpha": "0.5"})
+
+
+def test_edited_json_is_refused(config):
+    fields = config.to_json()
+    for broken in (
+        None,
+        {},
+        fields | {"extra": 1},
+        {key: value for key, value in fields.items() if key != "steps"},
+        fields | {"steps": "many"},
+        fields | {"steps": 2.5},
+        fields | {"steps": True},
+        fields | {"algorithm_name": "other"},
+        fields | {"optim": 3},
+    ):
+        with pytest.raises(InputError):
+            from_json(broken)

@@ -1,0 +1,111 @@
+"""The loop: what is called when, what is logged, how it stops."""
+
+import signal
+from dataclasses import replace
+
+import pytest
+import torch
+from probe import Probe, batch_at, checkpoints, run, sgd
+
+from fastssl.errors import DivergedError, StoppedError
+from fastssl.training.schedules import cosine
+
+
+@pytest.fixture
+def probe():
+    return Probe()
+
+
+def test_the_steps_are_those_of_a_loop_written_by_hand(probe, tmp_path):
+    by_hand = Probe()
+    by_hand.load_state_dict(probe.state_dict())
+    optimizer = sgd(by_hand)
+    torch.manual_seed(1)
+    for step in range(20):
+        for group in optimizer.param_groups:
+            group["lr"] = 0.1 * cosine(step, 20)
+        optimizer.zero_grad()
+        by_hand.loss(batch_at(step)).total.backward()
+        optimizer.step()
+    torch.manual_seed(1)
+    run(probe, sgd(probe), tmp_path)
+    for ours, theirs in zip(probe.parameters(), by_hand.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_epochs_and_steps_are_announced(probe, tmp_path):
+    run(probe, sgd(probe), tmp_path, steps=14, steps_per_pass=6)
+    assert [(s.step, s.epoch) for s in probe.epochs] == [(0, 0), (6, 1), (12, 2)]
+    assert [s.step for s in probe.states] == list(range(1, 15))
+    assert probe.states[5].epoch == 1
+
+
+def test_metrics_come_at_their_intervals_and_at_the_end(probe, tmp_path):
+    rows = run(probe, sgd(probe), tmp_path, steps=13, log_every=4, eval_every=6)
+    assert [row["step"] for row in rows] == [4, 6, 8, 12, 13]
+    logged = {"lr", "loss", "term/supervised"}
+    evaluated = {"accuracy/test/network"}
+    kinds = [set(row) - {"step", "seconds"} for row in rows]
+    assert kinds == [logged, evaluated, logged, logged | evaluated, logged | evaluated]
+    seconds = [row["seconds"] for row in rows]
+    assert seconds == sorted(seconds)
+
+
+def test_the_learning_rate_that_was_used_is_logged(probe, tmp_path):
+    rows = run(probe, sgd(probe), tmp_path, steps=10, log_every=1)
+    assert [row["lr"] for row in rows] == [0.1 * cosine(step, 10) for step in range(10)]
+
+
+def test_cosine_falls_from_one_to_nothing():
+    assert cosine(0, 8) == 1
+    assert cosine(4, 8) == pytest.approx(0.5)
+    assert cosine(8, 8) == pytest.approx(0)
+
+
+def test_evaluation_leaves_the_network_in_training_mode(probe, tmp_path):
+    run(probe, sgd(probe), tmp_path)
+    assert probe.training
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_unsaved(probe, tmp_path):
+    def batches(step):
+        batch = batch_at(step)
+        return replace(batch, views=batch.views * float("nan")) if step >= 11 else batch
+
+    message = r"not finite at step 15: loss = nan, term/supervised = nan"
+    with pytest.raises(DivergedError, match=message):
+        run(probe, sgd(probe), tmp_path, batches=batches, checkpoint_every=5)
+    assert checkpoints(tmp_path).steps() == [5, 10]
+
+
+def test_a_checkpoint_between_two_log_steps_is_checked_as_well(probe, tmp_path):
+    def batches(step):
+        return replace(batch_at(step), views=torch.full((1, 6, 1, 2, 2), float("inf")))
+
+    with pytest.raises(DivergedError):
+        run(probe, sgd(probe), tmp_path, batches=batches, checkpoint_every=3)
+    assert checkpoints(tmp_path).steps() == []
+
+
+def test_ctrl_c_finishes_the_step_saves_and_stops(probe, tmp_path):
+    def batches(step):
+        if step == 6:
+            signal.raise_signal(signal.SIGINT)
+        return batch_at(step)
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(StoppedError, match="after step 7 of 20"):
+        run(probe, sgd(probe), tmp_path, batches=batches)
+    assert checkpoints(tmp_path).steps() == [7]
+    assert int(probe.steps_seen) == 7
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_second_ctrl_c_interrupts_at_once(probe, tmp_path):
+    def batches(step):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        return batch_at(step)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(probe, sgd(probe), tmp_path, batches=batches)
