@@ -1,4 +1,29 @@
-"""d"""
+"""MUSCLE and its supervised baseline on scikit-learn's digits, 8x8, from 20 labels.
+
+Command:
+    fastssl train muscle --data digits --labels 20 --seed 0
+    fastssl train supervised --data digits --labels 20 --seed 0
+
+Cost: about 30 s (muscle) and 6 s (supervised) on one core of a 2026 server processor.
+
+Result: test accuracy in % over seeds 0 to 4, mean ± std
+    muscle       93.28 ± 6.77   (94.72, 95.83, 98.33, 96.11, 81.39)
+    supervised   82.00 ± 6.30   (87.78, 80.28, 88.33, 80.56, 73.06)
+
+Not a setting of the papers: the data set is embedded, so that a first run needs no download. Views,
+network, steps, rows and weight decay are ours, chosen on a validation part of the training images
+(`--validation 200`, seeds 10 to 21), never on the test images. So was each learning rate, from one
+grid; mean validation accuracy in % over seeds 10 to 15:
+
+    optim.lr      0.1     0.2     0.4
+    muscle       96.83   97.00   96.58
+    supervised   84.58   83.50   79.00
+
+Both algorithms take the same steps, batches, views and schedule; supervised looks at the labeled
+rows of the weak view alone. With two labels a class the draw decides much: where both labels of a
+class look like another class's, MUSCLE can merge the two, as in seed 4. Many unlabeled rows a step
+(112 of 128; the papers take half) and a strong weight decay made that rarer on the validation part.
+"""
 
 from fastssl.algorithms import ALGORITHMS
 from fastssl.data.views import ViewPolicy
@@ -10,7 +35,7 @@ from fastssl.recipes.config import (
     ViewsConfig,
 )
 
-LEARNING_RATE = {"muscle": 0.05, "supervised": 0.05}
+LEARNING_RATE = {"muscle": 0.2, "supervised": 0.1}
 
 
 def recipe(algorithm: str) -> Config:
@@ -18,12 +43,12 @@ def recipe(algorithm: str) -> Config:
     return Config(
         algorithm_name=algorithm,
         algorithm=ALGORITHMS[algorithm].config_type(),
-        data=DataConfig(source="digits"),
+        data=DataConfig(source="digits", labeled_rows=16, unlabeled_rows=112),
         views=ViewsConfig(
-            weak=ViewPolicy(rotate=5, scale=0.05, shear=0.05, translate=0.5, noise=0.02),
-            hard=ViewPolicy(rotate=20, scale=0.2, shear=0.2, translate=1, noise=0.1),
+            weak=ViewPolicy(rotate=15, scale=0.15, shear=0.15, translate=1, noise=0.02),
+            hard=ViewPolicy(rotate=30, scale=0.3, shear=0.3, translate=1, noise=0.1),
         ),
         model=ModelConfig(name="small_cnn"),
-        optim=OptimConfig(lr=LEARNING_RATE[algorithm]),
-        steps=1000,
+        optim=OptimConfig(lr=LEARNING_RATE[algorithm], weight_decay=1e-2),
+        steps=500,
     )

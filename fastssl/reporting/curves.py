@@ -15,6 +15,7 @@ Rows = list[dict[str, float]]
 
 PANEL = (4.8, 3.4)  # inches
 LEGEND_LINE = 0.25  # inches
+LEGEND_COLUMNS = 3
 # Okabe and Ito's palette: told apart by colour-blind readers, too.
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLES = ("-", "--", ":", "-.")  # networks of one run; runs beyond the palette
@@ -36,7 +37,8 @@ def draw_curves(folders: Sequence[RunFolder], path: Path) -> None:
     known = [term for term in TITLES if term in terms]
     terms = known + sorted(terms.difference(known))
 
-    legend = LEGEND_LINE * (len(runs) + 1)
+    columns = min(LEGEND_COLUMNS, len(runs))
+    legend = LEGEND_LINE * (-(-len(runs) // columns) + 1)
     width, height = PANEL[0] * (len(terms) + 1), PANEL[1] + legend
     figure = Figure(figsize=(width, height), dpi=120)
     canvas = FigureCanvasAgg(figure)
@@ -53,6 +55,7 @@ def draw_curves(folders: Sequence[RunFolder], path: Path) -> None:
         *panels[-1].get_legend_handles_labels(),
         loc="lower left",
         bbox_to_anchor=(0.02, 0),
+        ncols=columns,
         frameon=False,
     )
     figure.tight_layout(rect=(0, legend / height, 1, 1))
