@@ -46,6 +46,7 @@ struct Launcher {
   std::string name;
   std::vector<Parameter> parameters;
   std::function<cudaError_t(const Argument*)> call;
+  int most_requests = 0;  // of one call; host_api.h
 };
 
 std::vector<Launcher>& launchers();  // all that are bound

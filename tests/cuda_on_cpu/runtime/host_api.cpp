@@ -11,6 +11,17 @@
 namespace cuda_on_cpu {
 
 int multiprocessors = 132;
+Requests requests;
+
+cudaError_t request(const void* caller) {
+  ++requests.made;
+  if (requests.refused == 0 || requests.made < requests.refused) return cudaSuccess;
+  if (requests.made > requests.refused) {
+    report_host(Kind::kLaunch, caller, "the launcher goes on although its request %d was refused",
+                requests.refused);
+  }
+  return kRefusal;
+}
 
 namespace {
 
@@ -52,14 +63,18 @@ cudaError_t cudaPeekAtLastError() { return cudaSuccess; }
 cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
 
 cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t) {
-  const cudaError_t status = check_range(to, bytes, Access::kWrite, __builtin_return_address(0));
+  cudaError_t status = request(__builtin_return_address(0));
+  if (status == cudaSuccess)
+    status = check_range(to, bytes, Access::kWrite, __builtin_return_address(0));
   if (status == cudaSuccess) std::memset(to, value, bytes);
   return status;
 }
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind,
                             cudaStream_t) {
-  cudaError_t status = check_range(from, bytes, Access::kRead, __builtin_return_address(0));
+  cudaError_t status = request(__builtin_return_address(0));
+  if (status == cudaSuccess)
+    status = check_range(from, bytes, Access::kRead, __builtin_return_address(0));
   if (status == cudaSuccess)
     status = check_range(to, bytes, Access::kWrite, __builtin_return_address(0));
   if (status == cudaSuccess) std::memcpy(to, from, bytes);

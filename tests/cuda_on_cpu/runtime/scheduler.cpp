@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "findings.h"
+#include "host_api.h"
 #include "memory.h"
 #include "ordering.h"
 
@@ -256,6 +257,7 @@ unsigned ballot(unsigned mask, bool predicate, Site site) {
 
 cudaError_t run_grid(const KernelCall& call) {
   if (finding) return cudaErrorLaunchFailure;  // of an earlier launch; there is nothing to add
+  if (request(__builtin_return_address(0)) != cudaSuccess) return kRefusal;
   grid = {call.kernel, call.grid, call.block, call.shared_bytes};
   if (const char* limit = exceeded_limit(call)) {
     report_host(Kind::kLaunch, __builtin_return_address(0),

@@ -139,4 +139,20 @@ LAUNCHER_PLANT("launch", error_ignored) {
 
 LAUNCHER_PLANT("launch", error_returned) { return cudaErrorInvalidValue; }
 
+LAUNCHER_PLANT("launch", goes_on_after_a_refusal) {
+  const cudaError_t status = fastssl::cuda::launch(nothing, {1, 32, 0, stream});
+  const cudaError_t later = fastssl::cuda::launch(nothing, {1, 32, 0, stream});  // BUG
+  return status != cudaSuccess ? status : later;
+}
+
+LAUNCHER_PLANT("launch", refusal_ignored) {
+  fastssl::cuda::launch(nothing, {1, 32, 0, stream});
+  return cudaSuccess;
+}
+
+LAUNCHER_PLANT("launch", refused_fill_ignored) {
+  cudaMemsetAsync(output, 0, n * sizeof(float), stream);
+  return cudaSuccess;
+}
+
 }  // namespace
