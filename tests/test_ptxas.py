@@ -1,56 +1,100 @@
-"""What the compiler says about the CUDA kernels, for every architecture they are built for."""
+"""What the compiler made of the CUDA kernels, for every architecture they are built for."""
 
 import re
 import shutil
 import subprocess
 from pathlib import Path
 
+import machine_code
 import pytest
+from machine_code import Kernel
+
+import fastssl
 
 ROOT = Path(__file__).parent.parent
-ARCHITECTURES = (80, 90, 100)
-REGISTERS = 65536  # of a multiprocessor, on each of them
-LARGEST_BLOCK = 256  # threads; the largest that a kernel here is launched with
+KERNELS = ROOT / "csrc/kernels"
+HEADERS = [*KERNELS.glob("*.h"), *KERNELS.glob("cuda/*.cuh")]
+PLANTS = ROOT / "tests/ptxas_plants.cu"
 
-pytestmark = pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc")
+pytestmark = pytest.mark.skipif(
+    machine_code.cuobjdump() is None, reason="no cuobjdump (the test extra)"
+)
 
 
-@pytest.fixture(scope="module", params=sorted((ROOT / "csrc/kernels/cuda").glob("*.cu")), ids=str)
-def report(request, tmp_path_factory) -> str:
-    """What ptxas prints about one source file."""
-    out = tmp_path_factory.mktemp("ptxas") / "kernels.o"
-    code = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in ARCHITECTURES]
-    options = ["-std=c++17", "-O3", "--expt-relaxed-constexpr", "-DFASTSSL_WITH_CUDA"]
-    command = ["nvcc", *options, *code, "--threads=2", "-Xptxas=-v", "-c", request.param, "-o", out]
+@pytest.fixture(scope="module")
+def library() -> Path:
+    """The extension that is installed."""
+    if not fastssl.build_info()["cuda"]:
+        pytest.skip("the installed fastssl has no CUDA kernels")
+    return Path(fastssl._C.__file__)
+
+
+@pytest.fixture(scope="module")
+def kernels(library) -> list[Kernel]:
+    return machine_code.kernels_in(library)
+
+
+def test_every_kernel_is_there_for_every_architecture(kernels):
+    wanted = re.findall(r"\d+", fastssl.build_info()["architectures"])
+    assert {k.architecture.rstrip("af") for k in kernels} == {f"sm_{a}" for a in wanted}
+    for path in KERNELS.glob("cuda/*.cu"):
+        assert any(f"_{path.stem}_cu_" in k.name for k in kernels), f"no kernel of {path.name}"
+
+
+def test_no_spills_and_no_stack(kernels):
+    assert machine_code.with_stack(kernels) == []
+
+
+def test_registers_fit_a_block(kernels):
+    assert machine_code.with_too_many_registers(kernels) == []
+
+
+@pytest.mark.parametrize("path", sorted(KERNELS.glob("cuda/*.cu")), ids=lambda path: path.stem)
+def test_16_byte_loads(library, kernels, path):
+    assert machine_code.without_16_byte_loads(library, kernels, path, HEADERS) == []
+
+
+# ---- the gates above can fail -------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def binary(tmp_path_factory) -> Path:
+    if shutil.which("nvcc") is None:
+        pytest.skip("no nvcc")
+    out = tmp_path_factory.mktemp("ptxas") / "plants.o"
+    options = ["-std=c++17", "-O3", "--expt-relaxed-constexpr", "-arch=sm_90"]
+    command = ["nvcc", *options, f"-I{ROOT / 'csrc'}", "-c", PLANTS, "-o", out]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return done.stderr
+    return out
 
 
-def kernels(report: str) -> list[tuple[str, str]]:
-    """(architecture and mangled name, what follows about it) of every kernel."""
-    pieces = re.split(r"Compiling entry function '(\w+)' for '(sm_\w+)'", report)
-    return [
-        (f"{architecture} {name}", text)
-        for name, architecture, text in zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True)
-    ]
+@pytest.fixture(scope="module")
+def plants(binary) -> list[Kernel]:
+    return machine_code.kernels_in(binary)
 
 
-def test_every_architecture_is_reported(report):
-    seen = {name.split()[0].rstrip("af") for name, _ in kernels(report)}
-    assert seen == {f"sm_{a}" for a in ARCHITECTURES}
+def names(complaints: list[str]) -> list[str]:
+    return sorted(re.search(r"\d([a-z]+_kernel)", complaint)[1] for complaint in complaints)
 
 
-def test_no_spills_and_no_stack(report):
-    for name, text in kernels(report):
-        found = re.search(
-            r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", text
-        )
-        assert found is not None, f"ptxas said nothing about {name}"
-        assert found.groups() == ("0", "0", "0"), f"{name}: {found[0]}"
+def test_launch_bounds_are_read(plants):
+    assert {"unbounded" in k.name: k.threads for k in plants} == {False: 256, True: 1024}
 
 
-def test_registers_fit_a_block(report):
-    for name, text in kernels(report):
-        registers = int(re.search(r"Used (\d+) registers", text)[1])
-        assert registers * LARGEST_BLOCK <= REGISTERS, f"{name} uses {registers} registers"
+def test_planted_stack(plants):
+    assert names(machine_code.with_stack(plants)) == ["indexing_kernel"]
+
+
+def test_planted_registers(plants):
+    assert names(machine_code.with_too_many_registers(plants)) == ["unbounded_kernel"]
+
+
+def test_planted_16_byte_loads(binary, plants):
+    found = machine_code.without_16_byte_loads(binary, plants, PLANTS, HEADERS)
+    assert names(found) == ["narrowed_kernel"]
+
+
+def test_which_kernels_mean_16_byte_loads():
+    found = machine_code.kernels_that_reach("load16", PLANTS, HEADERS)
+    assert found == {"wide_kernel", "narrowed_kernel", "flagged_kernel"}

@@ -7,9 +7,9 @@
 bindings.cpp has one line per launcher (runtime/bind.h). Arrays are checked against the launcher's
 parameters and never converted; float16 and bfloat16 may travel as uint16. An array behind a pointer
 to const is read-only, any other starts uninitialised unless `initialised` names it. Kernels work on
-guarded copies: after a finding the arrays passed in are as they were. A call that makes more launches,
-copies and fills than any before is repeated with each of them refused: the launcher must return that
-error and ask for nothing more.
+guarded copies: after a finding the arrays passed in are as they were. A call that makes more
+launches, copies and fills than any before is repeated with each of them refused: the launcher must
+return that error and ask for nothing more.
 """
 
 import functools

@@ -21,6 +21,12 @@ def non_contiguous(x: Tensor) -> Tensor:
     return strided
 
 
+def misaligned(x: Tensor) -> Tensor:
+    """The same values, contiguous, but at an address that no 16-byte load could read."""
+    shifted = x.new_empty(x.numel() + 1)[1:].view_as(x)
+    return shifted.copy_(x)
+
+
 def evaluate(
     function: Callable, inputs: Sequence[Tensor], grad_output: Tensor | None
 ) -> list[Tensor]:

@@ -6,6 +6,7 @@ from op_checks import (
     check_compiles,
     check_precision,
     check_refuses_higher_derivatives,
+    misaligned,
 )
 
 from fastssl.ops import joint_distribution
@@ -52,7 +53,12 @@ def test_extremes(backend, name, C):
     check(backend, paired_logits.extremes(C)[name])
 
 
-@pytest.mark.parametrize("C", [10, 32, 150])
+@pytest.mark.parametrize("dtype", paired_logits.DTYPES)
+def test_misaligned_logits(backend, dtype):
+    check(backend, [misaligned(x) for x in paired_logits.make(9, 40, 3, dtype, backend.device)])
+
+
+@pytest.mark.parametrize("C", [10, 32, 136, 150])
 def test_a_spike_in_every_column(backend, C):
     check(backend, paired_logits.spikes(C))
 

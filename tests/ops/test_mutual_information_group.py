@@ -42,7 +42,7 @@ def rank(number: int, folder: str, shares: list[int]) -> None:
     raw = value_and_gradients(network(), own, dist.group.WORLD)
     averaged = value_and_gradients(DistributedDataParallel(network()), own, dist.group.WORLD)
     torch.save([raw, averaged], f"{folder}/{number}")
-    gc.collect()  # DistributedDataParallel sits in a cycle and would outlive gloo's threads: an abort
+    gc.collect()  # DistributedDataParallel sits in a cycle; outliving gloo's threads, it aborts
     dist.barrier()
     dist.destroy_process_group()
 

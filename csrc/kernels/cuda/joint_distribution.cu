@@ -153,27 +153,50 @@ __global__ void __launch_bounds__(kRowThreads, 1)
 
 constexpr int kRowsPerBlock = 4;
 
-// Maximum and sum of exponentials of a row, in one pass over the logits.
+// Maximum and sum of exponentials of the logits that a lane has met.
+template <class acc>
+struct RunningSoftmax {
+  static constexpr acc kNever = -std::numeric_limits<acc>::infinity();
+  acc maximum = kNever, total = 0;
+
+  template <int kCount>
+  __device__ __forceinline__ void add(const acc (&x)[kCount]) {
+    acc largest = maximum;
+#pragma unroll
+    for (int k = 0; k < kCount; ++k) largest = x[k] > largest ? x[k] : largest;
+    if (largest > maximum) {
+      total *= exponential(maximum - largest);
+      maximum = largest;
+    }
+#pragma unroll
+    for (int k = 0; k < kCount; ++k) {
+      if (x[k] != kNever) total += exponential(x[k] - maximum);  // -inf - -inf would be NaN
+    }
+  }
+};
+
+// Maximum and inverse sum of exponentials of a row, in one pass over the logits.
 template <class scalar_t, class acc>
 __device__ __forceinline__ void softmax_statistics(const scalar_t* __restrict__ row, int64_t C,
                                                    int lane, acc& maximum, acc& inverse) {
-  constexpr acc kNever = -std::numeric_limits<acc>::infinity();
-  maximum = kNever;
-  acc total = 0;
-  for (int64_t c = lane; c < C; c += kWarp) {
-    const acc x = load(row[c]);
-    if (x > maximum) {
-      total = total * exponential(maximum - x) + acc(1);
-      maximum = x;
-    } else if (x != kNever) {
-      total += exponential(x - maximum);
+  RunningSoftmax<acc> own;
+  if (rows_fit_16_bytes(row, C)) {
+    constexpr int kWidth = kPer16Bytes<scalar_t>;
+    for (int64_t c = lane * kWidth; c < C; c += kWarp * kWidth) {
+      acc x[kWidth];
+      load16(row + c, x);
+      own.add(x);
+    }
+  } else {
+    for (int64_t c = lane; c < C; c += kWarp) {
+      const acc x[] = {load(row[c])};
+      own.add(x);
     }
   }
-  const acc largest = warp_max(maximum);
+  maximum = warp_max(own.maximum);
   // A lane that met no finite logit has maximum -inf and total 0.
-  total = warp_sum(total == acc(0) ? acc(0) : total * exponential(maximum - largest));
-  maximum = largest;
-  inverse = acc(1) / total;
+  const acc scaled = own.total == acc(0) ? acc(0) : own.total * exponential(own.maximum - maximum);
+  inverse = acc(1) / warp_sum(scaled);
 }
 
 template <class scalar_t>
