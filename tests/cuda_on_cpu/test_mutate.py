@@ -119,11 +119,21 @@ def test_report(capsys):
     assert "k.cu:10 " not in output
 
 
+def test_a_low_score_is_a_problem(capsys):
+    assert report_of([], capsys)[0] == ["less than 90% are killed"]
+
+
 def test_equivalents_are_checked(capsys):
-    problems, _ = report_of([0, 1], capsys)
+    problems, _ = report_of([0, 10, 1], capsys)
     assert ["killed by checker" in problem for problem in problems] == [True]
     problems, _ = report_of([0, 10, 20, 30, 40, 50], capsys)
     assert problems == ["more than 10% are declared equivalent"]
+
+
+def test_headers_of_one_kernel_alone():
+    found = mutate.own_headers("csrc/kernels/cuda/mutual_information.cu")
+    assert "csrc/kernels/mutual_information.h" in found
+    assert "csrc/kernels/cuda/numeric.cuh" not in found
 
 
 def test_the_committed_list_is_well_formed():
