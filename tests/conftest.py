@@ -1,13 +1,31 @@
 """Fixtures of all tests."""
 
 import os
+from collections import defaultdict
 
 import pytest
 import torch
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--sample", type=int, help="run only so many cases of each test, evenly spread"
+    )
+
+
 def pytest_configure(config):
     torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+
+@pytest.hookimpl(trylast=True)  # after -k and -m have chosen
+def pytest_collection_modifyitems(config, items):
+    if count := config.getoption("sample"):
+        cases = defaultdict(list)
+        for item in items:
+            cases[item.parent, getattr(item, "originalname", item.name)].append(item)
+        items.clear()
+        for own in cases.values():
+            items += [own[i] for i in sorted({k * len(own) // count for k in range(count)})]
 
 
 @pytest.fixture

@@ -1,119 +1,232 @@
 #!/usr/bin/env bash
-# Everything that needs a GPU, in order, on a machine with a GPU, torch and nvcc but no network:
+# Everything that needs a GPU, on a machine with a GPU, torch, nvcc and pytest, but no network:
 #
-#   tests/on_gpu.sh OUT [--stage NAME]... [--wheel FILE] [--rehearse]
+#   tests/on_gpu.sh OUT [--stage NAME]... [--wheel FILE] [--limit SECONDS] [--rehearse]
 #
-#   build       a wheel for this card (skipped with --wheel)
-#   tests       all tests; without a GPU they fail
-#   sanitizer   compute-sanitizer's memcheck and racecheck on the tests of the ops
-#   bench       every op against its alternatives, with the card's copy bandwidth and GEMM rate
-#   train       MUSCLE on the digits, resumed once and evaluated
+#   build      a wheel for this card, installed for the other stages alone; always first
+#   tests      all tests, those on the GPU first; without a GPU they fail
+#   memcheck   compute-sanitizer on a sample of the ops' tests: accesses out of bounds
+#   racecheck  compute-sanitizer on the same sample: races in shared memory
+#   bench      every op against its alternatives, with the card's copy bandwidth and GEMM rate
+#   train      MUSCLE on the digits, resumed once and evaluated
 #
-# A stage that fails does not stop the next. OUT gets summary.txt with one line a stage (passed, failed
-# or unavailable here, and why), the wheel, the benchmark's rows and an archive of logs and runs.
-# --rehearse does it all on the CPU, where the sanitizer is unavailable.
+#   --stage NAME     this stage only; may be repeated. build + tests, memcheck + racecheck + bench and
+#                    train each end within 10 minutes.
+#   --wheel FILE     install this wheel instead of building one
+#   --limit SECONDS  of every stage, instead of its own
+#   --rehearse       on the CPU: no sanitizer, fewer rounds and steps, four times the limits
+#   PYTHON           the Python to use (environment); by default .venv/bin/python where there is one,
+#                    else python3. It needs torch, the test extra and what fastssl itself needs.
+#
+# A stage that fails does not stop the next. OUT gets summary.txt (a line a stage: passed, failed or
+# unavailable here, and why), the wheel, the benchmark's rows and an archive of logs and runs: at most 8
+# files of at most 15 MiB. The exit status is 1 if a stage failed.
 set -uo pipefail
 
-STAGES=(build tests sanitizer bench train)
-declare -A LIMIT=([build]=300 [tests]=540 [sanitizer]=420 [bench]=300 [train]=180)
-PYTHON=${PYTHON:-python3}
-export PYTHONUNBUFFERED=1 PYTHONSAFEPATH=1 # the installed package, not the folder we stand in
+STAGES=(build tests memcheck racecheck bench train)
+declare -A LIMIT=([build]=150 [tests]=420 [memcheck]=190 [racecheck]=190 [bench]=180 [train]=180)
+LARGEST_FILE=$((15 * 1024 * 1024))
+UNAVAILABLE=69 # a stage's exit status when the machine lacks what it needs, EX_UNAVAILABLE of sysexits.h
 
 usage() {
-  sed -n '2,4p' "$0" >&2
+  sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0"
+}
+
+wrong_usage() {
+  echo "$1" >&2
+  usage >&2
   exit 2
 }
 
-out="" wheel="" rehearse=0 chosen=()
+out="" wheel="" rehearse=0 limit="" chosen=()
 while [ $# -gt 0 ]; do
   case $1 in
-    --stage) [ $# -ge 2 ] || usage; chosen+=("$2"); shift 2 ;;
-    --wheel) [ $# -ge 2 ] || usage; wheel=$(realpath "$2"); shift 2 ;;
-    --rehearse) rehearse=1; shift ;;
-    -*) usage ;;
-    *) [ -z "$out" ] || usage; out=$1; shift ;;
+    --stage | --wheel | --limit)
+      [ $# -ge 2 ] || wrong_usage "$1 needs a value"
+      case $1 in
+        --stage) chosen+=("$2") ;;
+        --wheel) wheel=$(realpath "$2") ;;
+        --limit) limit=$2 ;;
+      esac
+      shift 2
+      ;;
+    --rehearse) rehearse=1 && shift ;;
+    --help | -h) usage && exit 0 ;;
+    -*) wrong_usage "no option $1" ;;
+    *)
+      [ -z "$out" ] || wrong_usage "one OUT, not also $1"
+      out=$1
+      shift
+      ;;
   esac
 done
-[ -n "$out" ] || usage
-[ ${#chosen[@]} -gt 0 ] || chosen=("${STAGES[@]}")
+[ -n "$out" ] || wrong_usage "where to? OUT is missing"
 for stage in "${chosen[@]}"; do
-  [ -n "${LIMIT[$stage]:-}" ] || { echo "no stage $stage; there are: ${STAGES[*]}" >&2; exit 2; }
+  [ -n "${LIMIT[$stage]:-}" ] || wrong_usage "no stage $stage; there are: ${STAGES[*]}"
 done
 
 mkdir -p "$out"
 out=$(realpath "$out")
 cd "$(dirname "$0")/.."
+if [ -z "${PYTHON:-}" ]; then
+  PYTHON=python3
+  [ ! -x .venv/bin/python ] || PYTHON=$PWD/.venv/bin/python
+fi
+if [ $rehearse = 1 ]; then device=cpu; else device=cuda; fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-mkdir -p "$work/logs" "$work/runs"
-: >"$out/summary.txt"
-if [ $rehearse = 1 ]; then device=cpu; else device=cuda; fi
-export PYTHONPATH=$work/site${PYTHONPATH:+:$PYTHONPATH}
+mkdir "$work/logs" "$work/runs" "$work/site" "$work/results"
+
+# Only this build of fastssl: neither the folder we stand in nor an editable install, whose finder goes
+# before PYTHONPATH.
+export PYTHONUNBUFFERED=1 PYTHONSAFEPATH=1 PYTHONPATH=$work/site${PYTHONPATH:+:$PYTHONPATH}
+cat >"$work/site/sitecustomize.py" <<'EOF'
+import sys
+
+sys.meta_path = [finder for finder in sys.meta_path if "ScikitBuild" not in type(finder).__name__]
+EOF
+
+unavailable() {
+  echo "$1"
+  exit $UNAVAILABLE
+}
 
 build() {
   if [ -z "$wheel" ]; then
-    "$PYTHON" -m pip wheel --no-deps --no-build-isolation --no-index -w "$out" . || return
-    wheel=$(ls "$out"/fastssl-*.whl)
+    if [ $rehearse = 0 ] && [ -z "${TORCH_CUDA_ARCH_LIST:-}" ]; then
+      local capability='import torch; print("%d.%d" % torch.cuda.get_device_capability())'
+      TORCH_CUDA_ARCH_LIST=$("$PYTHON" -c "$capability") || return
+      export TORCH_CUDA_ARCH_LIST
+    fi
+    "$PYTHON" -m pip wheel --no-deps --no-build-isolation --no-index -w "$work/results" . || return
+    wheel=$(ls "$work"/results/fastssl-*.whl)
   fi
   "$PYTHON" -m pip install --no-deps --no-index --upgrade --target "$work/site" "$wheel" || return
-  "$PYTHON" -c "import fastssl; print(fastssl.build_info())"
+  "$PYTHON" -c "
+import fastssl
+assert fastssl.__file__.startswith('$work/site'), fastssl.__file__
+print(fastssl.build_info())"
 }
 
 tests() {
-  local strict=1
-  [ $rehearse = 0 ] || strict=0
-  FASTSSL_REQUIRE_CUDA=$strict "$PYTHON" -m pytest -q --durations=20 -p no:cacheprovider
+  local on_gpu="cuda and not cuda_on_cpu" status=0
+  export FASTSSL_REQUIRE_CUDA=$((1 - rehearse))
+  "$PYTHON" -m pytest -q --durations=20 -p no:cacheprovider -k "$on_gpu" || status=$?
+  "$PYTHON" -m pytest -q --durations=20 -p no:cacheprovider -k "not ($on_gpu)" || status=$?
+  return $status
 }
 
-sanitizer() {
-  # A sample of every kernel: the tool slows a launch by orders of magnitude.
-  local tool
-  for tool in memcheck racecheck; do
-    compute-sanitizer --tool "$tool" --error-exitcode 9 --target-processes all \
-      "$PYTHON" -m pytest -q -x -p no:cacheprovider tests/ops \
-      -k "test_precision and cuda-41x and (10x3 or 100x3)" || return
+# Each tool must first find the bug that sanitizer_control.cu holds for it.
+sanitize() {
+  [ $rehearse = 0 ] || unavailable "rehearsal on the CPU"
+  local program
+  for program in compute-sanitizer nvcc; do
+    command -v $program >/dev/null || unavailable "no $program"
   done
+  local control=$work/control found=7 status=0
+  local tool=(compute-sanitizer --tool "$1" --error-exitcode $found --target-processes all
+    --require-cuda-init=no --report-api-errors no --kernel-name kernel_substring=fastssl)
+  nvcc -arch=native -o "$control" tests/sanitizer_control.cu || return
+  "$control" "$1" || unavailable "the control does not even run on this machine"
+  "${tool[@]}" "$control" "$1" || status=$?
+  [ $status = $found ] || unavailable "compute-sanitizer $1 does not find a planted bug"
+  # torch's own allocator would hide an access beyond the end of a tensor.
+  PYTORCH_NO_CUDA_MEMORY_CACHING=1 FASTSSL_REQUIRE_CUDA=1 "${tool[@]}" \
+    "$PYTHON" -m pytest -q -x -p no:cacheprovider tests/ops --sample 8 \
+    -k "cuda and not cuda_on_cpu and (precision or extremes or spike or misaligned)"
 }
+
+memcheck() { sanitize memcheck; }
+racecheck() { sanitize racecheck; }
 
 bench() {
-  "$PYTHON" -m fastssl.cli bench --device $device --out "$out/bench-$device.csv"
+  local rounds=15
+  [ $rehearse = 0 ] || rounds=3
+  "$PYTHON" -m fastssl.cli bench --device $device --rounds $rounds \
+    --out "$work/results/bench-$device.csv"
 }
 
 train() {
-  local fastssl=("$PYTHON" -m fastssl.cli) run=$work/runs/muscle
-  local steps=400
+  local fastssl=("$PYTHON" -m fastssl.cli) run=$work/runs/muscle steps=400
   [ $rehearse = 0 ] || steps=40
   "${fastssl[@]}" train muscle --labels 20 --device $device --steps $steps --out "$run" || return
   "${fastssl[@]}" train muscle --device $device --out "$run" --resume || return
   "${fastssl[@]}" evaluate "$run"
 }
 
-unavailable() { # why a stage cannot run here, or nothing
-  if [ "$1" = sanitizer ]; then
-    if [ $rehearse = 1 ]; then echo "rehearsal on the CPU"
-    elif ! command -v compute-sanitizer >/dev/null; then echo "no compute-sanitizer"; fi
+machine() {
+  "$PYTHON" -c '
+import platform, torch
+where = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
+print(f"{where}, Python {platform.python_version()}, torch {torch.__version__}", end="")'
+  if command -v nvidia-smi >/dev/null; then
+    nvidia-smi --query-gpu=driver_version --format=csv,noheader | sed 's/^/, driver /' | tr -d '\n'
+  fi
+  if command -v nvcc >/dev/null; then
+    nvcc --version | sed -n 's/.*release \([0-9.]*\).*/, nvcc \1/p' | tr -d '\n'
+  fi
+  echo ", commit $(git describe --always --dirty 2>/dev/null || echo unknown)"
+}
+
+# What a stage's exit status means, after how many seconds: passed, failed or unavailable here, and why.
+verdict() {
+  local status=$1 seconds=$2 allowed=$3 log=$4 last
+  last=$(tail -n 1 "$log" | tr -d '\r' | cut -c1-200)
+  if [ "$status" = 0 ]; then
+    echo passed
+  elif [ "$status" = $UNAVAILABLE ]; then
+    echo "unavailable here ($last)"
+  elif [ "$seconds" -ge "$allowed" ] && { [ "$status" = 124 ] || [ "$status" = 137 ]; }; then
+    echo "failed (stopped after $allowed s: $last)"
+  else
+    echo "failed (exit status $status: $last)"
   fi
 }
 
-export -f "${STAGES[@]}"
-export PYTHON out wheel work device rehearse
-failed=0
-for stage in "${chosen[@]}"; do
-  log=$work/logs/$stage.log
-  started=$SECONDS
-  reason=$(unavailable "$stage")
-  if [ -n "$reason" ]; then
-    verdict="unavailable here ($reason)"
-  else
-    timeout --kill-after=10 "${LIMIT[$stage]}" bash -c "$stage" >"$log" 2>&1
-    case $? in
-      0) verdict=passed ;;
-      124 | 137) verdict="failed (stopped after ${LIMIT[$stage]} s)" ;;
-      *) verdict="failed ($(tail -n 1 "$log" | cut -c1-200))" ;;
-    esac
-    [ "$verdict" = passed ] || failed=1
+run_stage() {
+  local stage=$1 log=$work/logs/$1.log started=$SECONDS status=0 said
+  local allowed=${limit:-$((LIMIT[$stage] * (1 + 3 * rehearse)))}
+  timeout --kill-after=10 "$allowed" bash -c "$stage" >"$log" 2>&1 </dev/null || status=$?
+  said=$(verdict $status $((SECONDS - started)) "$allowed" "$log")
+  report "$stage" "$said" $((SECONDS - started))
+  [[ $said != failed* ]]
+}
+
+report() {
+  printf '%-10s %s, %d s\n' "$1" "$2" "$3" | tee -a "$work/results/summary.txt"
+}
+
+pack() {
+  local log file
+  for log in "$work"/logs/*.log; do
+    tail -c $LARGEST_FILE "$log" >"$log.end" && mv "$log.end" "$log"
+  done
+  tar -czf "$work/results/logs.tar.gz" -C "$work" logs runs
+  if [ "$(stat -c %s "$work/results/logs.tar.gz")" -gt $LARGEST_FILE ]; then
+    tar -czf "$work/results/logs.tar.gz" -C "$work" logs
   fi
-  printf '%-10s %s, %d s\n' "$stage" "$verdict" $((SECONDS - started)) | tee -a "$out/summary.txt"
+  for file in "$work"/results/*; do
+    if [ "$(stat -c %s "$file")" -gt $LARGEST_FILE ]; then
+      echo "left out: $(basename "$file"), $(stat -c %s "$file") bytes" | tee -a "$work/results/summary.txt"
+    else
+      cp "$file" "$out/"
+    fi
+  done
+  cp "$work/results/summary.txt" "$out/"
+}
+
+export -f "${STAGES[@]}" sanitize unavailable
+export PYTHON wheel work device rehearse UNAVAILABLE
+failed=0 built=1
+machine 2>/dev/null | tee "$work/results/summary.txt"
+run_stage build || { failed=1 && built=0; }
+for stage in "${STAGES[@]:1}"; do
+  [ ${#chosen[@]} = 0 ] || [[ " ${chosen[*]} " = *" $stage "* ]] || continue
+  if [ $built = 1 ]; then
+    run_stage "$stage" || failed=1
+  else
+    report "$stage" "unavailable here (there is no build)" 0
+  fi
 done
-tar -czf "$out/logs.tar.gz" -C "$work" logs runs
+pack
 exit $failed
