@@ -32,7 +32,7 @@ def rehearse(tmp_path):
         quiet = dict.fromkeys(("ON_WHEEL", "ON_TESTS", "ON_BENCH", "ON_TRAIN"), "true")
         done = subprocess.run(
             ["bash", SCRIPT, out, "--rehearse", *(["--wheel", wheel] if carried else []), *options],
-            env=os.environ | quiet | {"PYTHON": str(actor)} | acts,
+            env=os.environ | quiet | {"PYTHON": str(actor), "PYTHONPATH": ""} | acts,
             capture_output=True,
             text=True,
             check=False,
