@@ -6,6 +6,7 @@ after round in one process, and what is reported is the median and its ratio to 
 
 import csv
 import datetime
+import os
 import platform
 import statistics
 import subprocess
@@ -173,7 +174,12 @@ def device_name(device: torch.device) -> str:
 
 
 def commit() -> str:
-    """The checkout's commit, with "+" if its code has uncommitted changes; "" without git."""
+    """The checkout's commit, with "+" if its code has uncommitted changes; "" without git.
+
+    FASTSSL_COMMIT says it for an installed copy.
+    """
+    if named := os.environ.get("FASTSSL_COMMIT"):
+        return named
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str:

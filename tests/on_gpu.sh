@@ -8,7 +8,7 @@
 #   memcheck   compute-sanitizer on a sample of the ops' tests: accesses out of bounds
 #   racecheck  compute-sanitizer on the same sample: races in shared memory
 #   bench      every op against its alternatives, with the card's copy bandwidth and GEMM rate
-#   train      MUSCLE on the digits, resumed once and evaluated
+#   train      MUSCLE on the digits, stopped by Ctrl-C, resumed and evaluated
 #
 #   --stage NAME     this stage only; may be repeated. build + tests, memcheck + racecheck + bench and
 #                    train each end within 10 minutes.
@@ -17,6 +17,7 @@
 #   --rehearse       on the CPU: no sanitizer, fewer rounds and steps, four times the limits
 #   PYTHON           the Python to use (environment); by default .venv/bin/python where there is one,
 #                    else python3. It needs torch, the test extra and what fastssl itself needs.
+#   FASTSSL_COMMIT   the commit that the rows of the benchmark name (environment), where git cannot say
 #
 # A stage that fails does not stop the next. OUT gets summary.txt (a line a stage: passed, failed or
 # unavailable here, and why), the wheel, the benchmark's rows and an archive of logs and runs: at most 8
@@ -24,7 +25,7 @@
 set -uo pipefail
 
 STAGES=(build tests memcheck racecheck bench train)
-declare -A LIMIT=([build]=150 [tests]=420 [memcheck]=190 [racecheck]=190 [bench]=180 [train]=180)
+declare -A LIMIT=([build]=140 [tests]=440 [memcheck]=190 [racecheck]=190 [bench]=180 [train]=180)
 LARGEST_FILE=$((15 * 1024 * 1024))
 UNAVAILABLE=69 # a stage's exit status when the machine lacks what it needs, EX_UNAVAILABLE of sysexits.h
 
@@ -85,6 +86,11 @@ import sys
 
 sys.meta_path = [finder for finder in sys.meta_path if "ScikitBuild" not in type(finder).__name__]
 EOF
+
+if [ -z "${FASTSSL_COMMIT:-}" ]; then
+  FASTSSL_COMMIT=$(git describe --always --dirty=+ --abbrev=10 --exclude='*' 2>/dev/null)
+fi
+export FASTSSL_COMMIT
 
 unavailable() {
   echo "$1"
@@ -147,9 +153,15 @@ bench() {
 }
 
 train() {
-  local fastssl=("$PYTHON" -m fastssl.cli) run=$work/runs/muscle steps=400
+  local fastssl=("$PYTHON" -m fastssl.cli) run=$work/runs/muscle steps=2000 status=0 stopper
   [ $rehearse = 0 ] || steps=40
-  "${fastssl[@]}" train muscle --labels 20 --device $device --steps $steps --out "$run" || return
+  # Ctrl-C's signal, as soon as the first steps are logged.
+  { until [ -s "$run/metrics.jsonl" ]; do sleep 0.05; done && kill -INT "$(cat "$work/pid")"; } &
+  stopper=$!
+  bash -c 'echo $$ >"$0"; exec "$@"' "$work/pid" "${fastssl[@]}" train muscle --labels 20 \
+    --device $device --steps $steps --set log_every=5 --out "$run" || status=$?
+  kill $stopper 2>/dev/null
+  [ $status = 130 ] || { echo "Ctrl-C did not stop it: exit status $status" && return 1; }
   "${fastssl[@]}" train muscle --device $device --out "$run" --resume || return
   "${fastssl[@]}" evaluate "$run"
 }
@@ -165,7 +177,7 @@ print(f"{where}, Python {platform.python_version()}, torch {torch.__version__}",
   if command -v nvcc >/dev/null; then
     nvcc --version | sed -n 's/.*release \([0-9.]*\).*/, nvcc \1/p' | tr -d '\n'
   fi
-  echo ", commit $(git describe --always --dirty 2>/dev/null || echo unknown)"
+  echo ", commit ${FASTSSL_COMMIT:-unknown}"
 }
 
 # What a stage's exit status means, after how many seconds: passed, failed or unavailable here, and why.

@@ -15,6 +15,7 @@ case "$*" in
   *"pip wheel"*) exec sh -c "$ON_WHEEL" ;;
   *"-m pytest"*) exec sh -c "$ON_TESTS" ;;
   *"cli bench"*) exec sh -c "$ON_BENCH" ;;
+  *"cli train"*"--resume"*) ;;
   *"cli train"*) exec sh -c "$ON_TRAIN" ;;
 esac
 """
@@ -29,7 +30,7 @@ def rehearse(tmp_path):
         actor.write_text(ACTOR)
         actor.chmod(0o755)
         wheel.touch()
-        quiet = dict.fromkeys(("ON_WHEEL", "ON_TESTS", "ON_BENCH", "ON_TRAIN"), "true")
+        quiet = {"ON_WHEEL": "", "ON_TESTS": "", "ON_BENCH": "", "ON_TRAIN": "exit 130"}
         done = subprocess.run(
             ["bash", SCRIPT, out, "--rehearse", *(["--wheel", wheel] if carried else []), *options],
             env=os.environ | quiet | {"PYTHON": str(actor), "PYTHONPATH": ""} | acts,
@@ -71,6 +72,12 @@ def test_a_failure_and_a_timeout_stop_nothing(rehearse):
     assert status == 1
     with tarfile.open(out / "logs.tar.gz") as archive:
         assert archive.extractfile("logs/bench.log").read() == b"slow\n"
+
+
+def test_training_must_stop_at_ctrl_c(rehearse):
+    status, stages, _ = rehearse("--stage", "train", ON_TRAIN="exit 0")
+    assert stages["train"] == "failed (exit status 1: Ctrl-C did not stop it: exit status 0)"
+    assert status == 1
 
 
 @pytest.mark.parametrize("code", [124, 137])
