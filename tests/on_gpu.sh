@@ -139,7 +139,7 @@ sanitize() {
   # torch's own allocator would hide an access beyond the end of a tensor.
   PYTORCH_NO_CUDA_MEMORY_CACHING=1 FASTSSL_REQUIRE_CUDA=1 "${tool[@]}" \
     "$PYTHON" -m pytest -q -x -p no:cacheprovider tests/ops --sample 8 \
-    -k "cuda and not cuda_on_cpu and (precision or extremes or spike or misaligned)"
+    -k "cuda and not cuda_on_cpu and (precision or extremes or spike or 16_bytes)"
 }
 
 memcheck() { sanitize memcheck; }

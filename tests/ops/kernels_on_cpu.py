@@ -70,10 +70,13 @@ class Pair:
         self.launch("symmetrize", np.ascontiguousarray(sums), len(sums), 1 / (N * V), joint, C)
         return joint
 
-    def joint_backward(self, grad_joint: np.ndarray, grad: np.ndarray | None) -> tuple:
+    def joint_backward(
+        self, grad_joint: np.ndarray, grad: np.ndarray | None, needed: tuple[bool, bool]
+    ) -> list[np.ndarray | None]:
         """joint_backward_cuda of csrc/ops/joint_distribution.cpp."""
         N, C, V = self.N, self.C, self.V
-        grads = np.empty_like(self.a), np.empty_like(self.b)
+        logits = self.a, self.b
+        grads = [np.empty_like(x) if n else None for x, n in zip(logits, needed, strict=True)]
         if C <= FEW_CLASSES:
             self.launch("joint_gradients", grad_joint, grad, self.a, self.b, *grads, N, C, V)
             return grads
@@ -83,16 +86,18 @@ class Pair:
             (self.a, self.b, 1, V, grads[0]),
             (self.b, self.a, V, 1, grads[1]),
         ):
+            if gradient is None:
+                continue
             t = self.pooled(other, other_views) @ symmetric
             scale = 1 / (N * V)
             self.launch("softmax_gradient", logits, t, grad, scale, gradient, N, C, views)
         return grads
 
-    def tensors(self, *arrays: np.ndarray) -> tuple[Tensor, ...]:
+    def tensors(self, *arrays: np.ndarray | None) -> tuple[Tensor | None, ...]:
         """Gradients as tensors of the logits' dtype."""
-        found = [torch.from_numpy(array) for array in arrays]
+        found = [None if array is None else torch.from_numpy(array) for array in arrays]
         if self.name == "bfloat16":
-            found = [tensor.view(torch.bfloat16) for tensor in found]
+            found = [None if x is None else x.view(torch.bfloat16) for x in found]
         return tuple(found)
 
 
@@ -108,7 +113,8 @@ def joint_distribution(order: checker.Order) -> Callable[[Tensor, Tensor], Tenso
         @staticmethod
         def backward(ctx, grad):
             grad_joint = np.ascontiguousarray(grad.numpy())
-            return ctx.pair.tensors(*ctx.pair.joint_backward(grad_joint, None))
+            pair = ctx.pair
+            return pair.tensors(*pair.joint_backward(grad_joint, None, ctx.needs_input_grad))
 
     return JointDistribution.apply
 
@@ -132,6 +138,7 @@ def mutual_information(order: checker.Order) -> Callable[[Tensor, Tensor], Tenso
             grad_joint = pair.empty(C, C)
             pair.launch("mutual_information_grad_joint", ctx.joint, pair.empty(C), grad_joint, C)
             scale = grad.numpy().reshape(1).astype(pair.accumulator)
-            return pair.tensors(*pair.joint_backward(grad_joint, scale))
+            grads = pair.joint_backward(grad_joint, scale, ctx.needs_input_grad)
+            return pair.tensors(*grads)
 
     return MutualInformation.apply

@@ -47,6 +47,17 @@ def test_views_are_pooled(backend):
     torch.testing.assert_close(op(a, b), torch.stack([op(a, view) for view in b]).mean(0))
 
 
+@pytest.mark.parametrize("C", [11, 12, 18, 22, 24])
+def test_few_classes(backend, C):
+    """Up to 32 the CUDA kernel has four instances, for 1, 2, 4 or 8 x 128 entries of the joint."""
+    check(backend, paired_logits.make(5, C, 1))
+
+
+def test_more_rows_than_one_pass_of_the_grid(backend):
+    """The CUDA kernel's blocks are at most 264, of 128 rows: here some take a second turn."""
+    check(backend, paired_logits.make(264 * 128 + 300, 2, 1))
+
+
 @pytest.mark.parametrize("name", paired_logits.extremes())
 @pytest.mark.parametrize("C", [10, 50])
 def test_extremes(backend, name, C):
@@ -54,8 +65,11 @@ def test_extremes(backend, name, C):
 
 
 @pytest.mark.parametrize("dtype", paired_logits.DTYPES)
-def test_misaligned_logits(backend, dtype):
-    check(backend, [misaligned(x) for x in paired_logits.make(9, 40, 3, dtype, backend.device)])
+def test_rows_of_whole_16_bytes(backend, dtype):
+    """A warp of the CUDA kernel reads 32 x 16 bytes at once, if aligned; here twice a row."""
+    inputs = paired_logits.make(5, 264, 3, dtype, backend.device)
+    check(backend, inputs)
+    check(backend, [misaligned(x) for x in inputs])
 
 
 @pytest.mark.parametrize("C", [10, 32, 136, 150])

@@ -194,9 +194,8 @@ __device__ __forceinline__ void softmax_statistics(const scalar_t* __restrict__ 
     }
   }
   maximum = warp_max(own.maximum);
-  // A lane that met no finite logit has maximum -inf and total 0.
-  const acc scaled = own.total == acc(0) ? acc(0) : own.total * exponential(own.maximum - maximum);
-  inverse = acc(1) / warp_sum(scaled);
+  // A lane that met no finite logit has maximum -inf, and adds 0.
+  inverse = acc(1) / warp_sum(own.total * exponential(own.maximum - maximum));
 }
 
 template <class scalar_t>

@@ -32,6 +32,7 @@ void Memory::clear() {
 void Memory::begin_launch(const void* arguments, size_t arguments_bytes) {
   arguments_ = static_cast<const char*>(arguments);
   arguments_bytes_ = arguments_bytes;
+  carved_bytes_ = 0;
 }
 
 // Shared memory keeps its place from block to block; its content does not outlive one.
@@ -146,6 +147,7 @@ void* Memory::shared_piece(size_t offset, size_t bytes, size_t padded_bytes, siz
            "takes %zu bytes at offset %zu of dynamic shared memory; the launch asked for %zu",
            padded_bytes, offset, grid.shared_bytes);
   }
+  carved_bytes_ = std::max(carved_bytes_, offset + padded_bytes);
   BufferTraits traits;
   traits.name = "shared piece " + std::to_string(pieces_.size());
   traits.bytes = bytes;

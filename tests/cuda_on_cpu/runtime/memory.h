@@ -109,6 +109,7 @@ class Memory {
   void* shared_variable(const void* key, const char* name, size_t bytes, size_t element_bytes,
                         size_t alignment);
   void* shared_piece(size_t offset, size_t bytes, size_t padded_bytes, size_t element_bytes);
+  size_t carved_bytes() const { return carved_bytes_; }  // of dynamic shared memory, in this launch
 
  private:
   struct SharedVariable {
@@ -127,6 +128,7 @@ class Memory {
   std::vector<SharedVariable> variables_;
   std::vector<SharedPiece> pieces_;
   size_t static_shared_bytes_ = 0;
+  size_t carved_bytes_ = 0;
 };
 
 extern Memory memory;

@@ -281,6 +281,12 @@ cudaError_t run_grid(const KernelCall& call) {
     run_block();
     if (finding) break;
   }
+  if (!finding && call.shared_bytes > memory.carved_bytes()) {
+    report_host(Kind::kSharedLayout, __builtin_return_address(0),
+                "the launch asks for %zu bytes of dynamic shared memory, of which no block uses "
+                "more than %zu",
+                call.shared_bytes, memory.carved_bytes());
+  }
   memory.end_launch();
   grid = {};
   return finding ? cudaErrorLaunchFailure : cudaSuccess;

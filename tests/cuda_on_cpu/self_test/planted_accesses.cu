@@ -189,6 +189,12 @@ PLANT("misaligned access", misaligned_atomic, 1, 1, 0) {
 }
 
 // ---- others -------------------------------------------------------------------------------------
+PLANT("shared memory layout", more_asked_than_carved, 1, 64, 1024) {
+  float* values = SharedMemory().take<float>(252);
+  values[threadIdx.x] = input[threadIdx.x];
+  output[threadIdx.x] = values[threadIdx.x];
+}
+
 PLANT("shared memory layout", threads_carve_differently, 1, 64, 1024) {
   SharedMemory shared;
   float* row = shared.take<float>(threadIdx.x == 40 ? 8 : 64);  // BUG
