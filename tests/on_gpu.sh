@@ -68,6 +68,9 @@ done
 
 mkdir -p "$out"
 out=$(realpath "$out")
+if [[ ${PYTHON:-} = */* ]]; then # not realpath: the python of a venv is a link
+  PYTHON=$(cd "$(dirname "$PYTHON")" && pwd)/$(basename "$PYTHON")
+fi
 cd "$(dirname "$0")/.."
 if [ -z "${PYTHON:-}" ]; then
   PYTHON=python3
