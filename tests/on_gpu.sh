@@ -68,6 +68,7 @@ done
 
 mkdir -p "$out"
 out=$(realpath "$out")
+[ -z "${PYTHON:-}" ] || command -v "$PYTHON" >/dev/null || wrong_usage "no program $PYTHON (PYTHON)"
 if [[ ${PYTHON:-} = */* ]]; then # not realpath: the python of a venv is a link
   PYTHON=$(cd "$(dirname "$PYTHON")" && pwd)/$(basename "$PYTHON")
 fi

@@ -107,3 +107,10 @@ def test_usage(options):
     done = subprocess.run(["bash", SCRIPT, *options], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "tests/on_gpu.sh OUT" in done.stderr
+
+
+def test_a_python_that_is_not_there(tmp_path):
+    env = os.environ | {"PYTHON": str(tmp_path / "python")}
+    done = subprocess.run(["bash", SCRIPT, tmp_path], env=env, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "no program" in done.stderr
