@@ -1,205 +1,205 @@
-"""Times providers of the same result against each other, and keeps the rows.
+"""Times implementations of the same result against each other.
 
-Other work may share the machine, so an absolute time means little: providers take turns, round
-after round in one process, and what is reported is the median and its ratio to the others'.
+Other work may share the machine, so an absolute time means little: implementations take turns,
+round after round in one process, and what is reported is the median and its ratio to the others'.
+
+A benchmark is a module of this package with
+
+    CASES = [(512, 10), (4096, 100)]  # the shapes that are timed
+    EMPTY = (1, 2)                    # the smallest shape: all that is left is the cost of a call
+    def implementations(N, C, device, dtype) -> Iterator[Implementation]: ...  # fastssl first
+    def work(N, C, size) -> dict[str, Work]: ...  # of forward and backward; size: bytes a number
 """
 
-import csv
-import datetime
+import importlib
 import os
-import platform
-import statistics
-import subprocess
+import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import torch
+import torch._functorch.config
 from torch import Tensor
 
-import fastssl
+INFRASTRUCTURE = {"__init__", "harness", "picture", "rows"}
+MODES = ("forward", "backward", "both")
+EMPTY_CALL = "empty call"
 
 
 @dataclass(frozen=True)
-class Provider:
-    """One way to compute a benchmark's result.
+class Implementation:
+    """One way to compute a benchmark's result, or a tuple of results the first of which counts.
 
-    `run` does the work once. `check` says whether what it returns must equal the first provider's;
-    a floor, such as the bare matrix products, computes something else.
+    Inputs that require gradients are differentiated. `check` says whether results must equal the
+    first implementation's; a floor, such as the bare matrix products, computes something else.
     """
 
     name: str
-    run: Callable[[], object]
+    function: Callable[..., Tensor | tuple[Tensor, ...]]
+    inputs: Sequence[Tensor]
     check: bool = True
 
 
 @dataclass(frozen=True)
-class Row:
-    """One measurement and all that is needed to place it."""
+class Work:
+    """What no implementation can avoid: bytes read and written, floating-point operations."""
 
-    op: str
-    provider: str
-    mode: str
-    dtype: str
-    shape: str
-    device: str
-    threads: int
-    median_ms: float
-    low_ms: float  # 20th percentile
-    high_ms: float  # 80th percentile
-    rounds: int
-    fastssl: str
-    commit: str
-    torch: str
-    cuda: str
-    cpu_capability: str
-    date: str
+    bytes: int
+    flops: int
+
+    def __add__(self, other: "Work") -> "Work":
+        return Work(self.bytes + other.bytes, self.flops + other.flops)
 
 
-def forward_backward(
-    function: Callable[..., Tensor], *inputs: Tensor
-) -> Callable[[], list[Tensor]]:
-    """A call through autograd: the output and the gradients of all inputs."""
-    inputs = [x.detach().clone().requires_grad_() for x in inputs]
+def names() -> list[str]:
+    """The benchmarks that there are."""
+    return sorted({path.stem for path in Path(__file__).parent.glob("*.py")} - INFRASTRUCTURE)
 
-    def run() -> list[Tensor]:
+
+def load(name: str) -> ModuleType:
+    """The benchmark of that name."""
+    return importlib.import_module(f"fastssl.benchmarks.{name}")
+
+
+def normal(*shape: int, device: torch.device, dtype: torch.dtype, seed: int = 0) -> Tensor:
+    """Normal numbers, the same on every device, as an input that is differentiated."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator).to(device, dtype).requires_grad_()
+
+
+def modes(implementation: Implementation) -> tuple[str, ...]:
+    """The modes it can run in: forward alone where no input requires a gradient."""
+    return MODES if _differentiated(implementation) else MODES[:1]
+
+
+def prepare(implementation: Implementation, mode: str) -> Callable[[], list[Tensor]]:
+    """A call that does the work of a mode once and returns the results.
+
+    Forward alone needs no gradient and keeps nothing for one; backward alone repeats one graph's.
+    """
+    function, inputs = implementation.function, implementation.inputs
+    wanted = _differentiated(implementation)
+
+    def results() -> list[Tensor]:
         output = function(*inputs)
-        return [output, *torch.autograd.grad(output, inputs)]
+        return list(output) if isinstance(output, tuple) else [output]
 
-    return run
+    def forward() -> list[Tensor]:
+        with torch.no_grad():
+            return results()
+
+    if mode == "forward":
+        return forward
+    recorded = results()
+    weights = None if recorded[0].dim() == 0 else _weights(recorded[0])
+
+    def backward() -> list[Tensor]:
+        return list(torch.autograd.grad(recorded[0], wanted, weights, retain_graph=True))
+
+    def both() -> list[Tensor]:
+        found = results()
+        return [*found, *torch.autograd.grad(found[0], wanted, weights)]
+
+    return backward if mode == "backward" else both
 
 
-def assert_equal_results(providers: Iterable[Provider], rtol: float = 1e-3) -> None:
-    """Stop unless the checked providers agree, up to `rtol` of each tensor's largest entry."""
-    first, *others = [p for p in providers if p.check]
-    expected = first.run()
+def total_work(module: ModuleType, case: Sequence[int], dtype: torch.dtype, mode: str) -> Work:
+    """The work of a benchmark's case in a mode."""
+    work = module.work(*case, dtype.itemsize)
+    return work["forward"] + work["backward"] if mode == "both" else work[mode]
+
+
+def compiled(implementations: Iterable[Implementation]) -> list[Implementation]:
+    """The one called eager as torch.compile makes it, in a list; empty if there is none."""
+    # Without this, a compiled backward frees what it would need to be repeated.
+    torch._functorch.config.donated_buffer = False
+    torch._dynamo.reset()
+    return [
+        Implementation("torch.compile", torch.compile(eager.function, dynamic=False), eager.inputs)
+        for eager in implementations
+        if eager.name == "eager"
+    ]
+
+
+def empty_call(module: ModuleType, device: torch.device, dtype: torch.dtype) -> Implementation:
+    """A benchmark's first implementation on its smallest shape."""
+    first = next(module.implementations(*module.EMPTY, device, dtype))
+    return Implementation(EMPTY_CALL, first.function, first.inputs, check=False)
+
+
+def has_compiler() -> bool:
+    """Whether there is the C++ compiler that torch.compile needs."""
+    return shutil.which(os.environ.get("CXX", "g++")) is not None
+
+
+def assert_equal_results(
+    implementations: Sequence[Implementation], mode: str, rtol: float = 1e-3
+) -> None:
+    """Stop unless all that are to be checked agree, up to `rtol` of each tensor's largest entry."""
+    first, *others = [each for each in implementations if each.check]
+    expected = prepare(first, mode)()
     for other in others:
-        for want, got in zip(expected, other.run(), strict=True):
+        for want, got in zip(expected, prepare(other, mode)(), strict=True):
             error = (got.double() - want.double()).abs().max().item()
             if not error <= rtol * want.double().abs().max().item() + 1e-9:
-                raise AssertionError(f"{other.name} differs from {first.name} by {error:.3g}")
+                raise AssertionError(
+                    f"{other.name} differs from {first.name} by {error:.3g} in {mode}"
+                )
 
 
 def time_in_turns(
-    providers: list[Provider], device: torch.device, rounds: int, sample_ms: float = 3.0
+    implementations: Iterable[Implementation],
+    mode: str,
+    device: torch.device,
+    rounds: int,
+    sample_ms: float = 3.0,
 ) -> dict[str, list[float]]:
-    """Milliseconds a call of every provider, a sample a round, the providers taking turns.
+    """Milliseconds a call of every implementation, a sample a round, taking turns.
 
-    A sample repeats the call until it lasts about `sample_ms`, so that the clock and the other
-    providers' traces in the caches do not weigh on short calls.
+    A sample repeats the call until it lasts about `sample_ms`, so that the clock and the others'
+    traces in the caches do not weigh on short calls.
     """
 
-    def sample(provider: Provider, repeats: int) -> float:
+    def sample(call: Callable[[], object], repeats: int) -> float:
         start = time.perf_counter()
         for _ in range(repeats):
-            provider.run()
+            call()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         return (time.perf_counter() - start) * 1e3 / repeats
 
+    calls = {each.name: prepare(each, mode) for each in implementations}
     repeats = {}
-    for provider in providers:
-        sample(provider, 1)
-        repeats[provider.name] = max(1, round(sample_ms / sample(provider, 1)))
-    times = {provider.name: [] for provider in providers}
+    for name, call in calls.items():
+        sample(call, 1)
+        repeats[name] = max(1, round(sample_ms / sample(call, 1)))
+    times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
-        for provider in providers:
-            times[provider.name].append(sample(provider, repeats[provider.name]))
+        for name, call in calls.items():
+            times[name].append(sample(call, repeats[name]))
     return times
 
 
-def percentile(values: list[float], share: float) -> float:
-    """The value below which a share of the sorted values lies."""
-    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
-
-
-def machine_limits(device: torch.device) -> list[Provider]:
+def machine_limits(device: torch.device) -> list[tuple[Implementation, Work]]:
     """What bounds every op: a copy of memory, and a float32 product by torch's BLAS (no TF32)."""
-    large = 2**28 if device.type == "cuda" else 2**24
-    source = torch.zeros(large, device=device)
+    count = 2**28 if device.type == "cuda" else 2**24
+    source = torch.zeros(count, device=device)
     target = torch.empty_like(source)
     side = 8192 if device.type == "cuda" else 1536
     a = torch.randn(side, side, device=device)
-    return [
-        Provider(f"copy of {source.nbytes} bytes", lambda: target.copy_(source)),
-        Provider(f"product of two {side} x {side}", lambda: a @ a),
-    ]
+    copy = Implementation(f"copy of {source.nbytes} bytes", target.copy_, [source])
+    product = Implementation(f"product of two {side} x {side}", torch.matmul, [a, a])
+    return [(copy, Work(2 * source.nbytes, 0)), (product, Work(0, 2 * side**3))]
 
 
-def limit_rate(provider: Provider, milliseconds: float) -> str:
-    """The rate behind a time of `machine_limits`: bytes read and written, or 2 n^3 flops."""
-    words = provider.name.split()
-    if words[0] == "copy":
-        return f"{2 * int(words[2]) / milliseconds / 1e6:.1f} GB/s"
-    return f"{2 * int(words[-1]) ** 3 / milliseconds / 1e6:.0f} GFLOP/s"
+def _differentiated(implementation: Implementation) -> list[Tensor]:
+    return [x for x in implementation.inputs if x.requires_grad]
 
 
-def rows(
-    op: str, mode: str, dtype: torch.dtype, shape: str, device: torch.device, times: dict[str, list]
-) -> Iterator[Row]:
-    """A row a provider, with this run's provenance."""
-    for provider, samples in times.items():
-        yield Row(
-            op=op,
-            provider=provider,
-            mode=mode,
-            dtype=str(dtype).removeprefix("torch."),
-            shape=shape,
-            device=device_name(device),
-            threads=torch.get_num_threads(),
-            median_ms=round(statistics.median(samples), 5),
-            low_ms=round(percentile(samples, 0.2), 5),
-            high_ms=round(percentile(samples, 0.8), 5),
-            rounds=len(samples),
-            fastssl=fastssl.__version__,
-            commit=commit(),
-            torch=torch.__version__,
-            cuda=torch.version.cuda or "",
-            cpu_capability=fastssl.build_info()["cpu_capability"],
-            date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
-        )
-
-
-def device_name(device: torch.device) -> str:
-    """The processor's or the card's own name."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
-def commit() -> str:
-    """The checkout's commit, with "+" if its code has uncommitted changes; "" without git.
-
-    FASTSSL_COMMIT says it for an installed copy.
-    """
-    if named := os.environ.get("FASTSSL_COMMIT"):
-        return named
-    here = Path(__file__).parent
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", "-C", here, *arguments], capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    try:
-        changed = git("status", "--porcelain", "--", "../csrc", "../fastssl", "*.py")
-        return git("rev-parse", "--short=10", "HEAD") + ("+" if changed else "")
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-
-
-def append(path: Path, new: list[Row]) -> None:
-    """Append rows to a CSV file, with a header if it is new."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    is_new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
-        if is_new:
-            writer.writeheader()
-        writer.writerows(asdict(row) for row in new)
+def _weights(output: Tensor) -> Tensor:
+    """A gradient of the output: the same for implementations whose outputs agree."""
+    like = {"device": output.device, "dtype": output.dtype}
+    return normal(*output.shape, **like, seed=1).detach()

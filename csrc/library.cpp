@@ -5,6 +5,18 @@
 #include "torch_api.h"
 
 STABLE_TORCH_LIBRARY(fastssl, m) {
+  m.def(
+      "complementary_correction(Tensor raw_output, Tensor features, Tensor raw_weight, Tensor "
+      "raw_bias, Tensor feature1_weight, Tensor feature1_bias, Tensor feature2_weight, Tensor "
+      "feature2_bias, Tensor join_weight, Tensor join_bias, Tensor out_weight, Tensor out_bias, "
+      "float negative_slope) -> Tensor");
+  m.def(
+      "complementary_correction_backward(Tensor grad, Tensor raw_output, Tensor features, Tensor "
+      "raw_weight, Tensor raw_bias, Tensor feature1_weight, Tensor feature1_bias, Tensor "
+      "feature2_weight, Tensor feature2_bias, Tensor join_weight, Tensor join_bias, Tensor "
+      "out_weight, Tensor out_bias, float negative_slope, bool needs_raw_output, bool "
+      "needs_features, bool needs_parameters) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, "
+      "Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
   m.def("joint_distribution(Tensor logits_a, Tensor logits_b) -> Tensor");
   m.def(
       "joint_distribution_backward(Tensor grad, Tensor logits_a, Tensor logits_b, bool needs_a, "

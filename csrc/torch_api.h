@@ -10,6 +10,7 @@
 #include <torch/headeronly/util/Exception.h>
 
 #include <cstdint>
+#include <optional>
 #include <tuple>
 
 #ifdef FASTSSL_WITH_CUDA
@@ -63,6 +64,29 @@ void dispatch_floats(const Tensor& tensor, const char* op, const Body& body) {
 inline ScalarType accumulator_dtype(const Tensor& tensor) {
   return tensor.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
 }
+
+// For aten::contiguous, new_empty and empty_like, which look their op up by its name on every call:
+// for a dozen small tensors that costs as much as a kernel.
+inline Tensor as_contiguous(const Tensor& tensor) {
+  return tensor.is_contiguous() ? tensor : aten::contiguous(tensor);
+}
+inline Tensor allocate(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef sizes,
+                       std::optional<ScalarType> dtype = std::nullopt) {
+  constexpr size_t kMostDimensions = 8;
+  FASTSSL_CHECK(sizes.size() <= kMostDimensions, "a tensor of too many dimensions");
+  int64_t strides[kMostDimensions], stride = 1;
+  for (size_t d = sizes.size(); d-- > 0; stride *= sizes[d]) strides[d] = stride;
+  int32_t device_type, device_index, type;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &device_index));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(like.get(), &type));
+  if (dtype) type = torch::stable::detail::to<int32_t>(torch::stable::detail::from(*dtype));
+  AtenTensorHandle handle;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(sizes.size(), sizes.data(), strides, type,
+                                                  device_type, device_index, &handle));
+  return Tensor(handle);
+}
+inline Tensor allocate_like(const Tensor& like) { return allocate(like, like.sizes()); }
 
 // Typed pointers without the stable API's own type check, which does not know the kernels' 16-bit
 // types.

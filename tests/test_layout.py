@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 KNOWS = {
     "fastssl.errors": set(),
     "fastssl.ops": set(),
-    "fastssl.models": {"errors"},
+    "fastssl.models": {"ops", "errors"},
     "fastssl.data": {"ops", "errors"},
     "fastssl.objectives": {"ops"},
     "fastssl.algorithms": {"ops", "models", "objectives", "errors"},

@@ -2,9 +2,10 @@
 
 from fastssl.errors import unknown_name
 from fastssl.models.backbone import Backbone
+from fastssl.models.correction import CorrectionNetwork
 from fastssl.models.small_cnn import SmallCNN
 
-__all__ = ["MODELS", "Backbone", "build_model"]
+__all__ = ["MODELS", "Backbone", "CorrectionNetwork", "build_model"]
 
 MODELS: dict[str, type[Backbone]] = {"small_cnn": SmallCNN}
 

@@ -5,7 +5,7 @@ like the op itself. Products of many classes, which are torch's on a GPU, are Nu
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ BLOCK_ROWS, MOST_BLOCKS = 128, 264  # kRowThreads and kMaxBlocks of joint_distri
 def kernels() -> checker.Kernels:
     """The project's kernels, built by g++."""
     checker.require()
-    return checker.load("csrc/kernels/cuda/*.cu", "tests/cuda_on_cpu/bindings.cpp")
+    return checker.load("csrc/kernels/cuda/*.cu", "tests/cuda_on_cpu/*bindings.cpp")
 
 
 class Pair:
@@ -142,3 +142,72 @@ def mutual_information(order: checker.Order) -> Callable[[Tensor, Tensor], Tenso
             return pair.tensors(*grads)
 
     return MutualInformation.apply
+
+
+class Correction(Pair):
+    """raw_output, features and the network's ten parameters as arrays, and the op's steps."""
+
+    def __init__(
+        self, order: checker.Order, raw_output: Tensor, features: Tensor, *parameters: Tensor
+    ) -> None:
+        super().__init__(order, raw_output, features)
+        self.parameters = [self._array(parameter) for parameter in parameters]
+        self.parameter_name = str(parameters[0].dtype).removeprefix("torch.")
+        R, E, F, J = (len(parameter) for parameter in parameters[:8:2])
+        self.shape = self.N, self.C, features.shape[1], R, E, F, J
+        sizes = [np.empty(1, np.int64) for _ in range(3)]
+        self.launch("correction_sizes", *sizes, *self.shape)
+        workspace, *self.partials_shape = (int(size[0]) for size in sizes)
+        self.workspace = self.empty(workspace) if workspace else None
+
+    def run(self, kernel: str, *inputs: np.ndarray, slope: float, outputs: Sequence) -> None:
+        """Launch the kernel for these dtypes on inputs, parameters and outputs."""
+        launcher = kernels().launchers[f"{kernel}_{self.name}_{self.parameter_name}"]
+        arguments = *inputs, *self.parameters, slope, self.workspace, *outputs, *self.shape
+        launcher(*arguments, order=self.order)
+
+    def correct(self, slope: float) -> Tensor:
+        """Cuda::correct of csrc/ops/complementary_correction.cpp."""
+        corrected = np.empty_like(self.a)
+        self.run("correct", self.a, self.b, slope=slope, outputs=[corrected])
+        return self.tensors(corrected)[0]
+
+    def differentiate(self, slope: float, grad: Tensor, needs: Sequence[bool]) -> list:
+        """Cuda::differentiate; None for what is not needed."""
+        wanted = [
+            np.empty_like(x) if need else None
+            for x, need in zip((self.a, self.b), needs[:2], strict=True)
+        ]
+        partials = self.empty(*self.partials_shape) if any(needs[2:]) else None
+        inputs = self._array(grad), self.a, self.b
+        self.run("correct_backward", *inputs, slope=slope, outputs=[*wanted, partials])
+        gradients = [None if x is None else self.tensors(x)[0] for x in wanted]
+        if partials is None:
+            return gradients + [None] * len(self.parameters)
+        sums = [np.empty_like(parameter) for parameter in self.parameters]
+        kernels().launchers[f"sum_partials_{self.parameter_name}"](
+            partials, *sums, *self.shape, order=self.order
+        )
+        found = [torch.from_numpy(x) for x in sums]
+        if self.parameter_name == "bfloat16":
+            found = [x.view(torch.bfloat16) for x in found]
+        return gradients + found
+
+
+def complementary_correction(order: checker.Order) -> Callable[..., Tensor]:
+    """The op in one order of threads."""
+
+    class ComplementaryCorrection(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, negative_slope, *tensors):
+            ctx.slope, ctx.call = negative_slope, Correction(order, *tensors)
+            return ctx.call.correct(negative_slope)
+
+        @staticmethod
+        def backward(ctx, grad):
+            return None, *ctx.call.differentiate(ctx.slope, grad, ctx.needs_input_grad[1:])
+
+    def op(raw_output, features, parameters, negative_slope=0.1):
+        return ComplementaryCorrection.apply(negative_slope, raw_output, features, *parameters)
+
+    return op

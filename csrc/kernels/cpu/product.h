@@ -8,7 +8,7 @@
 
 #include <cstdint>
 
-#include "dispatch.h"
+#include "simd.h"
 
 namespace fastssl::cpu {
 
@@ -49,41 +49,108 @@ FASTSSL_INLINE int64_t panel_width(const Tile& tile, int64_t columns, int64_t co
 // Depth of a block of the right operand that stays in the first-level cache.
 constexpr int64_t kDepth = 192;
 
-// One tile: c[rows][ldc] += a[rows x depth] b[depth][kColumns]; a(i, k) = a[i * row_stride + k *
-// depth_stride].
-template <int kRows, int kColumns, class acc_t>
-FASTSSL_INLINE void multiply_tile(const acc_t* a, int64_t row_stride, int64_t depth_stride,
-                                  const acc_t* b, int64_t depth, acc_t* c, int64_t ldc) {
-  // A sum of its own for each block of the depth: small terms would be lost in one long running
-  // sum.
-  acc_t sum[kRows][kColumns] = {};
+// A left operand [rows, depth] behind any strides; rows are a multiple of the tile's.
+template <class acc_t>
+struct Left {
+  const acc_t* data;
+  int64_t row_stride, depth_stride;
+};
+
+// One tile of sums over the depth: finish(i, v, sum) takes the tile's row i, vector v.
+template <class Isa, int kVectors, class acc_t, class Finish>
+FASTSSL_INLINE void multiply_tile(const Left<acc_t> a, const acc_t* b, int64_t ldb, int64_t depth,
+                                  const Finish& finish) {
+  using simd = Simd<Isa, acc_t>;
+  constexpr int kRows = Isa::kRows;
+  typename simd::Vector sum[kRows][kVectors] = {};
   for (int64_t k = 0; k < depth; ++k) {
+    typename simd::Vector right[kVectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) right[v] = simd::load(b + k * ldb + v * simd::kLanes);
 #pragma GCC unroll 16
     for (int i = 0; i < kRows; ++i) {
-      const acc_t scale = a[i * row_stride + k * depth_stride];
-#pragma omp simd
-      for (int j = 0; j < kColumns; ++j) sum[i][j] += scale * b[k * kColumns + j];
+      const acc_t scale = a.data[i * a.row_stride + k * a.depth_stride];
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) sum[i][v] += scale * right[v];
     }
   }
+#pragma GCC unroll 16
   for (int i = 0; i < kRows; ++i) {
-#pragma omp simd
-    for (int j = 0; j < kColumns; ++j) c[i * ldc + j] += sum[i][j];
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) finish(i, v, sum[i][v]);
   }
 }
 
-// One panel of the right operand against one row tile of the left.
+// One row tile of the left operand against `width` columns, whole vectors, of the right.
+template <class Isa, class acc_t, class Finish>
+FASTSSL_INLINE void multiply_columns(const Left<acc_t> a, const acc_t* b, int64_t ldb,
+                                     int64_t width, int64_t depth, const Finish& finish) {
+  constexpr int64_t kLanes = Simd<Isa, acc_t>::kLanes;
+  static_assert(Isa::kVectors <= 3);
+  if (width == 3 * kLanes) {
+    multiply_tile<Isa, 3>(a, b, ldb, depth, finish);
+  } else if (width == 2 * kLanes) {
+    multiply_tile<Isa, 2>(a, b, ldb, depth, finish);
+  } else {
+    multiply_tile<Isa, 1>(a, b, ldb, depth, finish);
+  }
+}
+
+// One panel of the right operand against one row tile of the left: c[rows][ldc] += a b.
 template <class Isa, class acc_t>
 FASTSSL_INLINE void multiply_panel(const acc_t* a, int64_t row_stride, int64_t depth_stride,
                                    const acc_t* b, int64_t width, int64_t depth, acc_t* c,
                                    int64_t ldc) {
-  constexpr int kRows = Isa::kRows, kLanes = Isa::kBytes / sizeof(acc_t);
-  static_assert(Isa::kVectors <= 3);
-  if (width == 3 * kLanes) {
-    multiply_tile<kRows, 3 * kLanes>(a, row_stride, depth_stride, b, depth, c, ldc);
-  } else if (width == 2 * kLanes) {
-    multiply_tile<kRows, 2 * kLanes>(a, row_stride, depth_stride, b, depth, c, ldc);
-  } else {
-    multiply_tile<kRows, kLanes>(a, row_stride, depth_stride, b, depth, c, ldc);
+  // A sum of its own for each block of the depth: small terms would be lost in one long running
+  // sum.
+  using simd = Simd<Isa, acc_t>;
+  multiply_columns<Isa>(Left<acc_t>{a, row_stride, depth_stride}, b, width, width, depth,
+                        [&](int i, int v, typename simd::Vector sum) {
+                          acc_t* at = c + i * ldc + v * simd::kLanes;
+                          simd::store(at, simd::load(at) + sum);
+                        });
+}
+
+// A matrix in scratch memory whose rows are whole vectors. Their number is odd, so that rows do not
+// fall on the same sets of the caches, and none is shorter than a tile is high.
+template <class acc_t>
+struct Matrix {
+  acc_t* data;
+  int64_t ld;
+};
+inline int64_t matrix_ld(const Tile& tile, int64_t columns) {
+  const int64_t unit = tile.lanes > tile.rows ? tile.lanes : tile.rows;
+  return (round_up(columns, unit) / unit | 1) * unit;
+}
+
+// out [rows, columns] = finish(i, j, sum), sum the vector at (i, j) of a b. Both are read and
+// written in whole tiles: what lies in `out` beyond rows and columns is arbitrary. `out` also holds
+// the sums of a depth beyond kDepth.
+template <class Isa, class acc_t, class Finish>
+FASTSSL_INLINE void multiply(const Left<acc_t> a, const Matrix<acc_t> b, int64_t rows,
+                             int64_t columns, int64_t depth, const Matrix<acc_t> out,
+                             const Finish& finish) {
+  using simd = Simd<Isa, acc_t>;
+  const int64_t vectors = (columns + simd::kLanes - 1) / simd::kLanes;
+  const int64_t panels = (vectors + Isa::kVectors - 1) / Isa::kVectors;
+  const int64_t panel = (vectors + panels - 1) / panels * simd::kLanes;  // of equal width
+  for (int64_t k = 0; k < depth; k += kDepth) {
+    const bool is_last = depth - k <= kDepth;
+    const int64_t block = is_last ? depth - k : kDepth;
+    for (int64_t column = 0; column < columns; column += panel) {
+      const int64_t left = vectors * simd::kLanes - column, width = left < panel ? left : panel;
+      for (int64_t row = 0; row < rows; row += Isa::kRows) {
+        const Left<acc_t> tile{a.data + row * a.row_stride + k * a.depth_stride, a.row_stride,
+                               a.depth_stride};
+        multiply_columns<Isa>(tile, b.data + k * b.ld + column, b.ld, width, block,
+                              [&](int i, int v, typename simd::Vector sum) {
+                                const int64_t j = column + v * simd::kLanes;
+                                acc_t* at = out.data + (row + i) * out.ld + j;
+                                if (k > 0) sum += simd::load(at);
+                                simd::store(at, is_last ? finish(row + i, j, sum) : sum);
+                              });
+      }
+    }
   }
 }
 

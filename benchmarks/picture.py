@@ -1,0 +1,145 @@
+"""The rows of the benchmarks as one picture: speed-up over eager, and how near to the floor."""
+
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from fastssl.benchmarks.rows import Row
+from fastssl.reporting.curves import COLOURS
+from fastssl.training.record import write_atomic
+
+MODES = {"forward": COLOURS[1], "backward": COLOURS[0], "both": COLOURS[6]}
+WIDTH, LINE, MARGIN = 11.0, 0.3, 1.5  # inches: the figure, a case, titles and legend
+STEP = 0.22  # between the modes of a case, in cases
+
+
+@dataclass(frozen=True)
+class Case:
+    """The rows of one shape: times in ms by (implementation, mode)."""
+
+    op: str
+    shape: str
+    times: dict[tuple[str, str], float]
+    floors: dict[str, tuple[float, bool]]  # by mode: ms, and whether it is memory that bounds it
+
+    def speed_up(self, implementation: str, mode: str) -> float | None:
+        """How many times faster than eager."""
+        eager, own = self.times.get(("eager", mode)), self.times.get((implementation, mode))
+        return eager / own if eager and own else None
+
+
+def cases(rows: Iterable[Row]) -> list[Case]:
+    """Every benchmark's shapes as its newest run has them.
+
+    A floor is the time that the machine's own copy takes for the bytes, or its matrix product for
+    the operations, whichever is longer, as measured in the same run.
+    """
+    runs: dict[str, list[Row]] = {}
+    newest: dict[str, str] = {}
+    for row in rows:
+        runs.setdefault(row.date, []).append(row)
+        if row.op != "machine":
+            newest[row.op] = max(newest.get(row.op, ""), row.date)
+    found = []
+    for op, date in sorted(newest.items()):
+        machine = [row for row in runs[date] if row.op == "machine"]
+        byte_ms = next(row.median_ms / row.bytes for row in machine if row.bytes)
+        flop_ms = next(row.median_ms / row.flops for row in machine if row.flops)
+        shapes = dict.fromkeys(row.shape for row in runs[date] if row.op == op)
+        for shape in shapes:
+            own = [row for row in runs[date] if (row.op, row.shape) == (op, shape)]
+            times = {(row.implementation, row.mode): row.median_ms for row in own}
+            floors = {
+                row.mode: max((row.bytes * byte_ms, True), (row.flops * flop_ms, False))
+                for row in own
+                if row.implementation == "fastssl"
+            }
+            found.append(Case(op, shape, times, floors))
+    return found
+
+
+def draw(rows: list[Row], path: Path) -> None:
+    """Draw a PNG: left the speed-up over eager, right the fraction of the machine's rate."""
+    found = cases(rows)
+    height = LINE * 1.6 * len(found) + MARGIN
+    figure = Figure(figsize=(WIDTH, height), dpi=120)
+    canvas = FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2, sharey=True)
+    for y, case in enumerate(found):
+        _draw_speed_up(left, y, case)
+        _draw_fraction(right, y, case)
+    _finish(left, found, "times faster than eager PyTorch", "×")
+    _finish(right, found, "share of the machine's own rate", " %")
+    left.axvline(1, color="black", linewidth=0.8)
+    right.axvline(100, color="black", linewidth=0.8)
+    left.set_yticks(range(len(found)), [f"{case.op}\n{_readable(case.shape)}" for case in found])
+    left.invert_yaxis()
+    _legend(figure)
+    example = rows[-1]
+    figure.suptitle(
+        f"{example.device}, {example.threads} thread(s), {example.dtype}, torch {example.torch}",
+        fontsize=10,
+        x=0.01,
+        ha="left",
+    )
+    figure.tight_layout(rect=(0, 0.6 / height, 1, 1))
+    image = io.BytesIO()
+    canvas.print_png(image)
+    write_atomic(path, image.getvalue())
+
+
+def _draw_speed_up(panel: Axes, y: float, case: Case) -> None:
+    for number, (mode, colour) in enumerate(MODES.items()):
+        at = y + STEP * (number - 1)
+        if value := case.speed_up("torch.compile", mode):
+            panel.plot(value, at, "D", color=colour, markersize=4, markerfacecolor="white")
+        if value := case.speed_up("fastssl", mode):
+            panel.plot([1, value], [at, at], color=colour, linewidth=1)
+            panel.plot(value, at, "o", color=colour, markersize=5)
+
+
+def _draw_fraction(panel: Axes, y: float, case: Case) -> None:
+    for number, (mode, colour) in enumerate(MODES.items()):
+        if mode in case.floors:
+            milliseconds, memory = case.floors[mode]
+            percent = 100 * milliseconds / case.times["fastssl", mode]
+            at = y + STEP * (number - 1)
+            panel.plot(percent, at, "s" if memory else "^", color=colour, markersize=5)
+
+
+def _finish(panel: Axes, found: list[Case], title: str, unit: str) -> None:
+    panel.set_title(title, fontsize=10, loc="left")
+    panel.set_xscale("log")
+    panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}{unit}"))
+    panel.grid(axis="x", alpha=0.3, linewidth=0.6)
+    panel.spines[["top", "right"]].set_visible(False)
+    for y in range(1, len(found)):
+        panel.axhline(y - 0.5, color="0.85", linewidth=0.6)
+    panel.tick_params(labelsize=8)
+    panel.tick_params(axis="y", length=0)
+
+
+def _legend(figure: Figure) -> None:
+    def mark(marker: str, label: str, **look: object) -> Line2D:
+        return Line2D([], [], marker=marker, linestyle="", label=label, **look)
+
+    handles = [mark("o", f"fastssl, {mode}", color=colour) for mode, colour in MODES.items()]
+    handles += [
+        mark("D", "torch.compile", color="0.3", markerfacecolor="white", markersize=4),
+        mark("s", "of the copy bandwidth", color="0.5"),
+        mark("^", "of the matrix products' rate", color="0.5"),
+    ]
+    figure.legend(handles=handles, loc="lower left", ncols=3, frameon=False, fontsize=8)
+
+
+def _readable(shape: str) -> str:
+    return f"({shape.replace('x', ', ')})"
