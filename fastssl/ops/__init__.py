@@ -2,5 +2,12 @@
 
 from fastssl.ops.joint_distribution import joint_distribution
 from fastssl.ops.mutual_information import mutual_information
+from fastssl.ops.softmax_hessian_product import softmax_hessian_product
+from fastssl.ops.unit_perturbation import unit_perturbation
 
-__all__ = ["joint_distribution", "mutual_information"]
+__all__ = [
+    "joint_distribution",
+    "mutual_information",
+    "softmax_hessian_product",
+    "unit_perturbation",
+]

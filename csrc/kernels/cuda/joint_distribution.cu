@@ -1,7 +1,6 @@
 #include "../joint_distribution.h"
 
-#include "numeric.cuh"
-#include "reduce.cuh"
+#include "softmax.cuh"
 
 namespace fastssl::cuda {
 namespace {
@@ -152,29 +151,6 @@ __global__ void __launch_bounds__(kRowThreads, 1)
 // --------------------------------------------------------------
 
 constexpr int kRowsPerBlock = 4;
-
-// Maximum and sum of exponentials of a row, in one pass over the logits.
-template <class scalar_t, class acc>
-__device__ __forceinline__ void softmax_statistics(const scalar_t* __restrict__ row, int64_t C,
-                                                   int lane, acc& maximum, acc& inverse) {
-  constexpr acc kNever = -std::numeric_limits<acc>::infinity();
-  maximum = kNever;
-  acc total = 0;
-  for (int64_t c = lane; c < C; c += kWarp) {
-    const acc x = load(row[c]);
-    if (x > maximum) {
-      total = total * exponential(maximum - x) + acc(1);
-      maximum = x;
-    } else if (x != kNever) {
-      total += exponential(x - maximum);
-    }
-  }
-  const acc largest = warp_max(maximum);
-  // A lane that met no finite logit has maximum -inf and total 0.
-  total = warp_sum(total == acc(0) ? acc(0) : total * exponential(maximum - largest));
-  maximum = largest;
-  inverse = acc(1) / total;
-}
 
 template <class scalar_t>
 __global__ void __launch_bounds__(kRowsPerBlock* kWarp, 1)
