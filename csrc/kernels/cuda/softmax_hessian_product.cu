@@ -9,7 +9,7 @@ constexpr int kRowsPerBlock = 4;
 
 // A warp owns a row.
 template <class scalar_t>
-__global__ void __launch_bounds__(kRowsPerBlock* kWarp)
+__global__ void __launch_bounds__(kRowsPerBlock* kWarp, 1)
     softmax_hessian_product_kernel(const scalar_t* __restrict__ logits,
                                    const scalar_t* __restrict__ tangent,
                                    scalar_t* __restrict__ product, int64_t N, int64_t C) {
