@@ -72,6 +72,22 @@ def register_gradient(
     _register_autograd(f"{op}_backward", backward_op, lambda ctx, inputs, output: None, refuse)
 
 
+def register_no_gradient(op: str) -> None:
+    """Make the result of `fastssl::{op}` a constant to autograd, whatever the inputs require.
+
+    Forward-mode AD raises RuntimeError naming the op.
+    """
+    forward_op = getattr(torch.ops.fastssl, op).default
+
+    def kernel(*inputs):
+        if forward_ad._current_level >= 0:
+            refuse_tangents(op, inputs)
+        with torch._C._AutoDispatchBelowAutograd():
+            return forward_op(*inputs)
+
+    _library.impl(op, kernel, "Autograd")
+
+
 def _register_autograd(
     name: str, op: torch._ops.OpOverload, setup_context: Callable, backward: Callable
 ) -> None:

@@ -39,9 +39,18 @@ class ViewsConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The network."""
+    """The network, and its options where they are not its own defaults."""
 
     name: str
+    dropout: float | None = None
+    weight_norm: bool | None = None
+    unit_features: bool | None = None
+
+    @property
+    def options(self) -> dict[str, float | bool]:
+        """The options that were given, as the network takes them."""
+        fields = dataclasses.asdict(self)
+        return {key: x for key, x in fields.items() if key != "name" and x is not None}
 
 
 @dataclass(frozen=True)
@@ -152,17 +161,22 @@ def _build(kind: type, fields: dict[str, Any], known: dict[str, type], prefix: s
 
 
 def _as_type(value: Any, hint: Any, key: str) -> Any:
-    """A value or the text of one as the type a field declares: int, float, str, or `... | None`."""
+    """A value or the text of one as the type a field declares.
+
+    That is int, float, bool or str, or one of them `| None`.
+    """
     kinds = hint.__args__ if isinstance(hint, types.UnionType) else (hint,)
     if types.NoneType in kinds and value in (None, "none"):
         return None
     kind = kinds[0]
     expected = f"{kind.__name__}{' or none' if types.NoneType in kinds else ''}"
     try:
+        if kind is bool:
+            return {False: False, True: True, "false": False, "true": True}[value]
         if value is None or isinstance(value, bool) or (kind is int and isinstance(value, float)):
             raise ValueError
         return kind(value)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise InputError(f"{key}: {json.dumps(value)}; expected {expected}") from error
 
 

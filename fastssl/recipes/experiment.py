@@ -89,7 +89,9 @@ def build(config: Config, split: LabelSplit | None = None) -> Experiment:
         fingerprint=source.fingerprint,
     )
     torch.manual_seed(config.seed)
-    network = build_model(config.model.name, source.images.shape[1], source.num_classes)
+    network = build_model(
+        config.model.name, source.images.shape[1], source.num_classes, **config.model.options
+    )
     algorithm = ALGORITHMS[config.algorithm_name](network, config.algorithm)
     if algorithm.needs_unlabeled and not (split.unlabeled and config.data.unlabeled_rows):
         raise InputError(

@@ -167,7 +167,10 @@ def test_a_diverged_run_says_so_in_one_line(fastssl, tmp_path):
         (["muscle", "--labels", "20", "--set", "optim.lrr=1"], "did you mean 'optim.lr'"),
         (["muscle", "--labels", "20", "--set", "optim.lr=fast"], "expected float"),
         (["muscle", "--labels", "20", "--set", "optim.lr"], "expected KEY=VALUE"),
-        (["muscle", "--labels", "20", "--set", "model.name=resnet"], "known: small_cnn"),
+        (
+            ["muscle", "--labels", "20", "--set", "model.name=resnet"],
+            "known: conv_large, small_cnn",
+        ),
         (["muscle", "--labels", "20", "--set", "data.labeled_rows=0"], "data.labeled_rows: 0"),
         (["muscle", "--labels", "20", "--resume"], "not a run folder"),
         (["muscle", "--labels", "20", "--resume", "--overwrite"], "exclude each other"),

@@ -3,6 +3,8 @@
 
 #include "kernels/joint_distribution.h"
 #include "kernels/mutual_information.h"
+#include "kernels/softmax_hessian_product.h"
+#include "kernels/unit_perturbation.h"
 
 using namespace fastssl;
 
@@ -24,3 +26,7 @@ BIND("mutual_information_grad_joint_float32", "joint, log_marginals, grad_joint,
      cuda::mutual_information_grad_joint<float>);
 BIND("mutual_information_grad_joint_float64", "joint, log_marginals, grad_joint, C",
      cuda::mutual_information_grad_joint<double>);
+BIND_FLOATING("softmax_hessian_product", "logits, tangent, product, N, C",
+              cuda::softmax_hessian_product<scalar_t>);
+BIND_FLOATING("unit_perturbation", "direction, radius, perturbation, N, D",
+              cuda::unit_perturbation<scalar_t, acc_t>);

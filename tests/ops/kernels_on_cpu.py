@@ -211,3 +211,28 @@ def complementary_correction(order: checker.Order) -> Callable[..., Tensor]:
         return ComplementaryCorrection.apply(negative_slope, raw_output, features, *parameters)
 
     return op
+
+
+def softmax_hessian_product(order: checker.Order) -> Callable[[Tensor, Tensor], Tensor]:
+    """The op in one order of threads."""
+
+    def op(logits: Tensor, tangent: Tensor) -> Tensor:
+        rows = Pair(order, logits, tangent)
+        product = np.empty_like(rows.a)
+        rows.launch("softmax_hessian_product", rows.a, rows.b, product, rows.N, rows.C)
+        return rows.tensors(product)[0]
+
+    return op
+
+
+def unit_perturbation(order: checker.Order) -> Callable[[Tensor, float], Tensor]:
+    """The op in one order of threads."""
+
+    def op(direction: Tensor, radius: float) -> Tensor:
+        samples = direction.reshape(len(direction), -1)
+        rows = Pair(order, samples, samples)
+        perturbation = np.empty_like(rows.a)
+        rows.launch("unit_perturbation", rows.a, radius, perturbation, rows.N, rows.C)
+        return rows.tensors(perturbation)[0].reshape(direction.shape)
+
+    return op

@@ -27,7 +27,10 @@ def test_json_gives_the_configuration_back(config):
         ("views.hard.rotate", "12", 12.0),
         ("data.labels", "20", 20),
         ("data.labels", "none", None),
-        ("model.name", "small_cnn", "small_cnn"),
+        ("model.name", "conv_large", "conv_large"),
+        ("model.dropout", "0.25", 0.25),
+        ("model.dropout", "none", None),
+        ("model.weight_norm", "true", True),
     ],
 )
 def test_an_override_has_the_type_of_its_field(config, key, text, value):
@@ -49,6 +52,7 @@ def test_an_override_has_the_type_of_its_field(config, key, text, value):
         ("steps", "many", "expected int"),
         ("optim.lr", "fast", "expected float"),
         ("data.labels", "all", "expected int or none"),
+        ("model.weight_norm", "yes", "expected bool or none"),
         ("optim.lr", "0", "optim.lr: 0.0; expected a number above 0"),
         ("optim.lr", "nan", "optim.lr: nan"),
         ("optim.momentum", "1", "between 0 and 1"),

@@ -11,20 +11,6 @@ namespace {
 constexpr int64_t kTaskElements = 1 << 14;
 constexpr int64_t kMostLanes = 16;  // the slack of buffers that are read in whole vectors
 
-// Calls body(j, count, p) over a row of C joint probabilities, a vector at a time; the last one is
-// filled up with zeros, where every term of the sums below vanishes.
-template <class simd, class acc, class Body>
-FASTSSL_INLINE void for_row(const acc* row, int64_t C, const Body& body) {
-  int64_t j = 0;
-  for (; j + simd::kLanes <= C; j += simd::kLanes) {
-    body(j, int64_t(simd::kLanes), simd::load(row + j));
-  }
-  if (j == C) return;
-  acc tail[simd::kLanes] = {};
-  for (int64_t l = 0; l < C - j; ++l) tail[l] = row[j + l];
-  body(j, C - j, simd::load(tail));
-}
-
 // marginals[i] = sum_j P_ij for rows [begin, end).
 template <class Isa, class acc>
 FASTSSL_INLINE void sum_rows_body(const acc* joint, acc* marginals, int64_t C, int64_t begin,

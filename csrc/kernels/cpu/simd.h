@@ -137,4 +137,18 @@ struct Simd {
   }
 };
 
+// Calls body(j, count, x) over a row of C numbers, a vector at a time; the last one is filled up
+// with zeros.
+template <class simd, class scalar_t, class Body>
+FASTSSL_INLINE void for_row(const scalar_t* row, int64_t C, const Body& body) {
+  int64_t j = 0;
+  for (; j + simd::kLanes <= C; j += simd::kLanes) {
+    body(j, int64_t(simd::kLanes), simd::load(row + j));
+  }
+  if (j == C) return;
+  scalar_t tail[simd::kLanes] = {};
+  for (int64_t l = 0; l < C - j; ++l) tail[l] = row[j + l];
+  body(j, C - j, simd::load(tail));
+}
+
 }  // namespace fastssl::cpu
