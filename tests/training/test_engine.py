@@ -101,6 +101,15 @@ def test_ctrl_c_finishes_the_step_saves_and_stops(probe, tmp_path):
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.fixture
+def heeds_ctrl_c():
+    """A job in the background of a shell ignores Ctrl-C, and so would the second one."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_a_second_ctrl_c_interrupts_at_once(probe, tmp_path):
     def batches(step):
         signal.raise_signal(signal.SIGINT)
