@@ -48,20 +48,26 @@ void nt_xent_backward(acc_t grad, const acc_t* log_sums, const scalar_t* feature
 #ifdef FASTSSL_WITH_CUDA
 namespace fastssl::cuda {
 
-constexpr int64_t kContrastTile = 64;  // rows and columns of a block's tile of similarities
+// How many parts a row's sum of exponentials, and how many a row's gradient is made of.
+int64_t contrast_tiles(int64_t N);
+int64_t contrast_groups(int64_t N);
 
-// Elements of the workspaces below.
-int64_t nt_xent_workspace(int64_t N, int64_t D);
-int64_t nt_xent_backward_workspace(int64_t N, int64_t D);
-
+// unit, lengths, partials and positives are workspace.
 template <class scalar_t, class acc_t>
 cudaError_t nt_xent(const scalar_t* features_a, const scalar_t* features_b, acc_t temperature,
-                    acc_t* workspace, acc_t* loss, acc_t* log_sums, int64_t N, int64_t D,
-                    cudaStream_t stream);
+                    acc_t* unit,       // [2N, D]
+                    acc_t* lengths,    // [2N]
+                    acc_t* partials,   // [tiles, 2N]
+                    acc_t* positives,  // [2N]
+                    acc_t* loss, acc_t* log_sums, int64_t N, int64_t D, cudaStream_t stream);
 
+// unit, lengths and sums are workspace; of two null gradients there must be at most one.
 template <class scalar_t, class acc_t>
 cudaError_t nt_xent_backward(const acc_t* grad, const acc_t* log_sums, const scalar_t* features_a,
-                             const scalar_t* features_b, acc_t temperature, acc_t* workspace,
+                             const scalar_t* features_b, acc_t temperature,
+                             acc_t* unit,     // [2N, D]
+                             acc_t* lengths,  // [2N]
+                             acc_t* sums,     // [groups, rows with a gradient, D]
                              scalar_t* grad_a, scalar_t* grad_b, int64_t N, int64_t D,
                              cudaStream_t stream);
 

@@ -36,6 +36,11 @@ void check_backward(const PairedFeatures& features, const Tensor& grad, const Te
                 kName, "_backward: expected the log_sums [2N] of the forward call");
 }
 
+template <class T>
+T* pointer_or_null(Tensor* tensor) {
+  return tensor != nullptr ? mutable_pointer<T>(*tensor) : nullptr;
+}
+
 struct Cpu {
   static void contrast(const PairedFeatures& features, double temperature, Tensor& loss,
                        Tensor& log_sums) {
@@ -57,11 +62,6 @@ struct Cpu {
                             pointer_or_null<scalar_t>(grad_b), features.N, features.D);
     });
   }
-
-  template <class T>
-  static T* pointer_or_null(Tensor* tensor) {
-    return tensor != nullptr ? mutable_pointer<T>(*tensor) : nullptr;
-  }
 };
 
 #ifdef FASTSSL_WITH_CUDA
@@ -69,30 +69,37 @@ struct Cuda {
   static void contrast(const PairedFeatures& features, double temperature, Tensor& loss,
                        Tensor& log_sums) {
     const aten::accelerator::DeviceGuard guard(loss.get_device_index());
-    Tensor workspace = allocate(loss, {cuda::nt_xent_workspace(features.N, features.D)});
+    const int64_t N = features.N, D = features.D, M = 2 * N;
+    Tensor unit = allocate(loss, {M, D}), lengths = allocate(loss, {M}),
+           partials = allocate(loss, {cuda::contrast_tiles(N), M}), positives = allocate(loss, {M});
     dispatch_floats<CudaTypes>(features.a, kName, [&]<class scalar_t>() {
       using acc = cpu::acc_t<scalar_t>;
       check_launch(cuda::nt_xent(pointer<scalar_t>(features.a), pointer<scalar_t>(features.b),
-                                 acc(temperature), mutable_pointer<acc>(workspace),
-                                 mutable_pointer<acc>(loss), mutable_pointer<acc>(log_sums),
-                                 features.N, features.D, current_stream(loss)),
+                                 acc(temperature), mutable_pointer<acc>(unit),
+                                 mutable_pointer<acc>(lengths), mutable_pointer<acc>(partials),
+                                 mutable_pointer<acc>(positives), mutable_pointer<acc>(loss),
+                                 mutable_pointer<acc>(log_sums), N, D, current_stream(loss)),
                    kName);
     });
   }
 
   static void differentiate(const PairedFeatures& features, double temperature, const Tensor& grad,
                             const Tensor& log_sums, Tensor* grad_a, Tensor* grad_b) {
+    const int64_t N = features.N, D = features.D, M = 2 * N;
+    const int64_t rows = N * ((grad_a != nullptr) + (grad_b != nullptr));
+    if (rows == 0) return;
     const aten::accelerator::DeviceGuard guard(grad.get_device_index());
-    Tensor workspace = allocate(log_sums, {cuda::nt_xent_backward_workspace(features.N, features.D)});
+    Tensor unit = allocate(log_sums, {M, D}), lengths = allocate(log_sums, {M}),
+           sums = allocate(log_sums, {cuda::contrast_groups(N), rows, D});
     dispatch_floats<CudaTypes>(features.a, kName, [&]<class scalar_t>() {
       using acc = cpu::acc_t<scalar_t>;
-      check_launch(
-          cuda::nt_xent_backward(
-              pointer<acc>(grad), pointer<acc>(log_sums), pointer<scalar_t>(features.a),
-              pointer<scalar_t>(features.b), acc(temperature), mutable_pointer<acc>(workspace),
-              Cpu::pointer_or_null<scalar_t>(grad_a), Cpu::pointer_or_null<scalar_t>(grad_b),
-              features.N, features.D, current_stream(grad)),
-          kName);
+      check_launch(cuda::nt_xent_backward(
+                       pointer<acc>(grad), pointer<acc>(log_sums), pointer<scalar_t>(features.a),
+                       pointer<scalar_t>(features.b), acc(temperature), mutable_pointer<acc>(unit),
+                       mutable_pointer<acc>(lengths), mutable_pointer<acc>(sums),
+                       pointer_or_null<scalar_t>(grad_a), pointer_or_null<scalar_t>(grad_b), N, D,
+                       current_stream(grad)),
+                   kName);
     });
   }
 };

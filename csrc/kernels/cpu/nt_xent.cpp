@@ -304,10 +304,10 @@ void nt_xent_backward(acc grad, const acc* log_sums, const scalar_t* features_a,
   });
 }
 
-#define FASTSSL_INSTANTIATE(scalar_t)                                                             \
-  template void nt_xent(const scalar_t*, const scalar_t*, double, acc_t<scalar_t>*,               \
-                        acc_t<scalar_t>*, int64_t, int64_t);                                      \
-  template void nt_xent_backward(acc_t<scalar_t>, const acc_t<scalar_t>*, const scalar_t*,        \
+#define FASTSSL_INSTANTIATE(scalar_t)                                                      \
+  template void nt_xent(const scalar_t*, const scalar_t*, double, acc_t<scalar_t>*,        \
+                        acc_t<scalar_t>*, int64_t, int64_t);                               \
+  template void nt_xent_backward(acc_t<scalar_t>, const acc_t<scalar_t>*, const scalar_t*, \
                                  const scalar_t*, double, scalar_t*, scalar_t*, int64_t, int64_t);
 FASTSSL_INSTANTIATE(float)
 FASTSSL_INSTANTIATE(double)

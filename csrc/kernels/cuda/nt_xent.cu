@@ -14,12 +14,6 @@ constexpr int64_t kGradientBlocks = 264;  // two a multiprocessor of an H100
 
 __host__ __device__ int64_t tiles(int64_t N) { return ceil_div(2 * N, kTile); }
 
-// Among how many blocks the columns are shared that a tile of rows is multiplied by.
-int64_t column_groups(int64_t N) {
-  const int64_t groups = ceil_div(kGradientBlocks, tiles(N));
-  return groups < tiles(N) ? groups : tiles(N);
-}
-
 __device__ __forceinline__ int64_t positive(int64_t row, int64_t N) {
   return row < N ? row + N : row - N;
 }
@@ -131,15 +125,15 @@ __global__ void __launch_bounds__(kProductThreads, 1)
     const int64_t first_column = J * kTile;
     const int columns = tile_rows(first_column, M);
     const View<const acc> of_columns{unit + first_column * D, D};
-    multiply<false, true>(
-        View<const acc>{unit + first * D, D}, of_columns, rows, columns, int(D), stage,
-        [=](int i, int j, acc sum) {
-          const int64_t row = first + i, column = first_column + j;
-          const acc s = sum * inverse_temperature;
-          acc weight = exponential(s - log_sums[row]) + exponential(s - log_sums[column]);
-          if (column == positive(row, N)) weight -= acc(2);
-          tile[i * kTileStride + j] = row == column ? acc(0) : weight;
-        });
+    multiply<false, true>(View<const acc>{unit + first * D, D}, of_columns, rows, columns, int(D),
+                          stage, [=](int i, int j, acc sum) {
+                            const int64_t row = first + i, column = first_column + j;
+                            const acc s = sum * inverse_temperature;
+                            acc weight =
+                                exponential(s - log_sums[row]) + exponential(s - log_sums[column]);
+                            if (column == positive(row, N)) weight -= acc(2);
+                            tile[i * kTileStride + j] = row == column ? acc(0) : weight;
+                          });
     const bool begins = J == blockIdx.y;
     multiply<false, false>(View<const acc>{tile, kTileStride}, of_columns, rows, int(D), columns,
                            stage, [=](int i, int j, acc sum) {
@@ -197,20 +191,17 @@ Launch block_per_tile(int64_t rows, int64_t columns, cudaStream_t stream) {
 
 }  // namespace
 
-int64_t nt_xent_workspace(int64_t N, int64_t D) { return 2 * N * (D + 2 + tiles(N)); }
+int64_t contrast_tiles(int64_t N) { return tiles(N); }
 
-int64_t nt_xent_backward_workspace(int64_t N, int64_t D) {
-  return 2 * N * (D + 1 + column_groups(N) * D);
+int64_t contrast_groups(int64_t N) {
+  const int64_t groups = ceil_div(kGradientBlocks, tiles(N));
+  return groups < tiles(N) ? groups : tiles(N);
 }
 
 template <class scalar_t, class acc>
 cudaError_t nt_xent(const scalar_t* features_a, const scalar_t* features_b, acc temperature,
-                    acc* workspace, acc* loss, acc* log_sums, int64_t N, int64_t D,
-                    cudaStream_t stream) {
-  acc* unit = workspace;             // [2N, D]
-  acc* lengths = unit + 2 * N * D;   // [2N]
-  acc* positives = lengths + 2 * N;  // [2N]
-  acc* partials = positives + 2 * N;  // [tiles, 2N]
+                    acc* unit, acc* lengths, acc* partials, acc* positives, acc* loss,
+                    acc* log_sums, int64_t N, int64_t D, cudaStream_t stream) {
   cudaError_t status = launch(normalize_kernel<scalar_t>, warp_per_row(2 * N, stream), features_a,
                               features_b, unit, lengths, N, D);
   if (status != cudaSuccess) return status;
@@ -225,18 +216,14 @@ cudaError_t nt_xent(const scalar_t* features_a, const scalar_t* features_b, acc 
 
 template <class scalar_t, class acc>
 cudaError_t nt_xent_backward(const acc* grad, const acc* log_sums, const scalar_t* features_a,
-                             const scalar_t* features_b, acc temperature, acc* workspace,
-                             scalar_t* grad_a, scalar_t* grad_b, int64_t N, int64_t D,
+                             const scalar_t* features_b, acc temperature, acc* unit, acc* lengths,
+                             acc* sums, scalar_t* grad_a, scalar_t* grad_b, int64_t N, int64_t D,
                              cudaStream_t stream) {
-  acc* unit = workspace;            // [2N, D]
-  acc* lengths = unit + 2 * N * D;  // [2N]
-  acc* sums = lengths + 2 * N;      // [groups, end - begin, D]
   const int64_t begin = grad_a != nullptr ? 0 : N, end = grad_b != nullptr ? 2 * N : N;
-  if (begin >= end) return cudaSuccess;
-  const int64_t groups = column_groups(N);
   cudaError_t status = launch(normalize_kernel<scalar_t>, warp_per_row(2 * N, stream), features_a,
                               features_b, unit, lengths, N, D);
   if (status != cudaSuccess) return status;
+  const int64_t groups = contrast_groups(N);
   status = launch(gradient_sums_kernel<acc>,
                   block_per_tile<acc>(ceil_div(end - begin, kTile), groups, stream), unit, log_sums,
                   1 / temperature, sums, begin, end, N, D);
@@ -245,14 +232,15 @@ cudaError_t nt_xent_backward(const acc* grad, const acc* log_sums, const scalar_
                 1 / (acc(2 * N) * temperature), sums, groups, grad_a, grad_b, begin, end, N, D);
 }
 
-#define FASTSSL_INSTANTIATE(scalar_t)                                                             \
-  template cudaError_t nt_xent(const scalar_t*, const scalar_t*, acc_t<scalar_t>,                 \
-                               acc_t<scalar_t>*, acc_t<scalar_t>*, acc_t<scalar_t>*, int64_t,     \
-                               int64_t, cudaStream_t);                                            \
-  template cudaError_t nt_xent_backward(const acc_t<scalar_t>*, const acc_t<scalar_t>*,           \
-                                        const scalar_t*, const scalar_t*, acc_t<scalar_t>,        \
-                                        acc_t<scalar_t>*, scalar_t*, scalar_t*, int64_t, int64_t, \
-                                        cudaStream_t);
+#define FASTSSL_INSTANTIATE(scalar_t)                                                         \
+  template cudaError_t nt_xent(const scalar_t*, const scalar_t*, acc_t<scalar_t>,             \
+                               acc_t<scalar_t>*, acc_t<scalar_t>*, acc_t<scalar_t>*,          \
+                               acc_t<scalar_t>*, acc_t<scalar_t>*, acc_t<scalar_t>*, int64_t, \
+                               int64_t, cudaStream_t);                                        \
+  template cudaError_t nt_xent_backward(const acc_t<scalar_t>*, const acc_t<scalar_t>*,       \
+                                        const scalar_t*, const scalar_t*, acc_t<scalar_t>,    \
+                                        acc_t<scalar_t>*, acc_t<scalar_t>*, acc_t<scalar_t>*, \
+                                        scalar_t*, scalar_t*, int64_t, int64_t, cudaStream_t);
 FASTSSL_INSTANTIATE(float)
 FASTSSL_INSTANTIATE(double)
 FASTSSL_INSTANTIATE(__half)
