@@ -43,12 +43,13 @@ FASTSSL_INLINE void similarities_body(const Matrix<acc> of_rows, const Matrix<ac
 }
 FASTSSL_PER_LEVEL(similarities, similarities_body)
 
-// Adds a tile to its rows' maxima and sums of exponentials, and to its columns' unless `columns` is
-// null.
+// Of the similarities of rows so far: the largest, and the sum of exponentials less it.
 template <class acc>
 struct Statistics {
   acc *maximum, *total;
 };
+
+// Adds a tile to its rows' statistics, and to its columns' unless they are null.
 template <class Isa, class acc>
 FASTSSL_INLINE void add_statistics_body(const Matrix<acc> tile, const Statistics<acc> of_rows,
                                         const Statistics<acc> of_columns, int64_t rows,
@@ -129,7 +130,7 @@ FASTSSL_INLINE void gradient_rows_body(const Matrix<acc> unit, const acc* length
     const bool turns = !(lengths[n] < acc(kLeastLength));
     Vector products{};
     for (int64_t j = 0; j < padded; j += simd::kLanes) {
-      products += simd::load(z + j) * simd::fill_tail(simd::load(t + j), D - j, acc(0));
+      products += simd::load(z + j) * simd::load(t + j);  // both end in zeros
     }
     const acc along = turns ? simd::sum(products) : acc(0);
     const acc factor = scale / (turns ? lengths[n] : acc(kLeastLength));
@@ -137,7 +138,7 @@ FASTSSL_INLINE void gradient_rows_body(const Matrix<acc> unit, const acc* length
       Vector gradient = (simd::load(t + j) - simd::load(z + j) * along) * factor;
       if constexpr (std::is_same_v<scalar_t, Half>) {
         const Vector largest = simd::broadcast(kLargestHalf);
-        if (!turns) gradient = -simd::max(-simd::max(gradient, -largest), -largest);
+        if (!turns) gradient = gradient > largest ? largest : simd::max(gradient, -largest);
       }
       simd::store_head(gradients + n * D + j, gradient, D - j);
     }
