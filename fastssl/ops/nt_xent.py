@@ -24,9 +24,10 @@ def nt_xent(features_a: Tensor, features_b: Tensor, temperature: float = 0.5) ->
     zeros is similar to none; its gradient is as large as 1e12, in float16 clamped at 65504. A
     single pair, N = 1, has loss 0.
 
-    Memory: besides the gradients, workspace for a few times the features (forward and backward),
-    never the [2N, 2N] similarities, which are 268 MB for N = 4096 in float32. On a GPU the forward
-    also takes [2N / 64, 2N], and the backward up to 264 [64, D] partial sums.
+    Memory: kept for the gradient are a number a row, [2N], and the inputs. While it runs the CPU
+    takes two copies of the features, and a third for the gradient; a GPU one, [N / 32, 2N] forward,
+    and for the gradient partial sums, at most 17 thousand rows of D or twice the features. The
+    [2N, 2N] similarities, 268 MB for N = 4096 in float32, are never stored.
 
     Args:
         features_a: [N, D]; float32, float64, float16 or bfloat16.

@@ -162,6 +162,9 @@ def test_zero_rows_in_float16(backend):
     assert (grads[0][3].abs() == 65504).all()
     assert all((grad.abs() < 1).all() for grad in (grads[0][:3], grads[0][4:], grads[1]))
     assert not evaluate(backend.op("nt_xent"), [torch.zeros_like(x) for x in inputs], None)[1].any()
+    inputs[1][7] = 0
+    inputs[1][7, 2] = 6e-8  # it has a direction, so that an overflow must show
+    assert evaluate(backend.op("nt_xent"), inputs, None)[2][7].isinf().any()
 
 
 def test_a_nan_is_not_hidden(backend):
