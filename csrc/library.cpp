@@ -25,6 +25,10 @@ STABLE_TORCH_LIBRARY(fastssl, m) {
   m.def(
       "mutual_information_backward(Tensor grad, Tensor joint, Tensor logits_a, Tensor logits_b, "
       "bool needs_a, bool needs_b) -> (Tensor, Tensor)");
+  m.def("nt_xent(Tensor features_a, Tensor features_b, float temperature) -> (Tensor, Tensor)");
+  m.def(
+      "nt_xent_backward(Tensor grad, Tensor log_sums, Tensor features_a, Tensor features_b, float "
+      "temperature, bool needs_a, bool needs_b) -> (Tensor, Tensor)");
   m.def("softmax_hessian_product(Tensor logits, Tensor tangent) -> Tensor");
   m.def("unit_perturbation(Tensor direction, float radius) -> Tensor");
 }

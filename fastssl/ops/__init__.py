@@ -3,6 +3,7 @@
 from fastssl.ops.complementary_correction import complementary_correction
 from fastssl.ops.joint_distribution import joint_distribution
 from fastssl.ops.mutual_information import mutual_information
+from fastssl.ops.nt_xent import nt_xent
 from fastssl.ops.softmax_hessian_product import softmax_hessian_product
 from fastssl.ops.unit_perturbation import unit_perturbation
 
@@ -10,6 +11,7 @@ __all__ = [
     "complementary_correction",
     "joint_distribution",
     "mutual_information",
+    "nt_xent",
     "softmax_hessian_product",
     "unit_perturbation",
 ]
