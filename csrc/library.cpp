@@ -31,6 +31,10 @@ STABLE_TORCH_LIBRARY(fastssl, m) {
   m.def(
       "mutual_information_backward(Tensor grad, Tensor joint, Tensor logits_a, Tensor logits_b, "
       "bool needs_a, bool needs_b) -> (Tensor, Tensor)");
+  m.def("nt_xent(Tensor features_a, Tensor features_b, float temperature) -> (Tensor, Tensor)");
+  m.def(
+      "nt_xent_backward(Tensor grad, Tensor log_sums, Tensor features_a, Tensor features_b, float "
+      "temperature, bool needs_a, bool needs_b) -> (Tensor, Tensor)");
   m.def(
       "pseudo_label_cross_entropy(Tensor weak_logits, Tensor strong_logits, float threshold, bool "
       "needs_gradient) -> (Tensor, Tensor, Tensor)");

@@ -5,6 +5,7 @@ from fastssl.ops.entropy import entropy
 from fastssl.ops.joint_distribution import joint_distribution
 from fastssl.ops.kl_divergence import kl_divergence
 from fastssl.ops.mutual_information import mutual_information
+from fastssl.ops.nt_xent import nt_xent
 from fastssl.ops.pseudo_label_cross_entropy import pseudo_label_cross_entropy
 from fastssl.ops.softmax_hessian_product import softmax_hessian_product
 from fastssl.ops.softmax_mse import softmax_mse
@@ -17,6 +18,7 @@ __all__ = [
     "joint_distribution",
     "kl_divergence",
     "mutual_information",
+    "nt_xent",
     "pseudo_label_cross_entropy",
     "softmax_hessian_product",
     "softmax_mse",

@@ -5,6 +5,7 @@
 #include "kernels/joint_distribution.h"
 #include "kernels/kl_divergence.h"
 #include "kernels/mutual_information.h"
+#include "kernels/nt_xent.h"
 #include "kernels/pseudo_label_cross_entropy.h"
 #include "kernels/row_loss.h"
 #include "kernels/softmax_hessian_product.h"
@@ -35,6 +36,21 @@ BIND("mutual_information_grad_joint_float32", "joint, log_marginals, grad_joint,
      cuda::mutual_information_grad_joint<float>);
 BIND("mutual_information_grad_joint_float64", "joint, log_marginals, grad_joint, C",
      cuda::mutual_information_grad_joint<double>);
+BIND(
+    "contrast_sizes", "tiles, groups, N",
+    +[](int64_t* tiles, int64_t* groups, int64_t N, cudaStream_t) {
+      *tiles = cuda::contrast_tiles(N);
+      *groups = cuda::contrast_groups(N);
+      return cudaSuccess;
+    });
+BIND_FLOATING("nt_xent",
+              "features_a, features_b, temperature, unit, lengths, partials, positives, loss, "
+              "log_sums, N, D",
+              cuda::nt_xent<scalar_t, acc_t>);
+BIND_FLOATING("nt_xent_backward",
+              "grad, log_sums, features_a, features_b, temperature, unit, lengths, sums, grad_a, "
+              "grad_b, N, D",
+              cuda::nt_xent_backward<scalar_t, acc_t>);
 BIND_FLOATING("pseudo_label_cross_entropy",
               "weak_logits, strong_logits, threshold, gradient, workspace, loss, kept, N, C, V",
               cuda::pseudo_label_cross_entropy<scalar_t, acc_t>);

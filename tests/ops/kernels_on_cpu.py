@@ -43,10 +43,10 @@ class Pair:
         return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
     def launch(self, kernel: str, *arguments) -> None:
-        """Launch the kernel of that name for the accumulation type, or for the logits'."""
-        suffixes = [self.name, self.accumulator]
+        """Launch the kernel of that name for the inputs' type, their accumulation type, or any."""
+        suffixes = [f"_{self.name}", f"_{self.accumulator}", ""]
         launchers = kernels().launchers
-        found = next(f"{kernel}_{s}" for s in suffixes if f"{kernel}_{s}" in launchers)
+        found = next(kernel + s for s in suffixes if kernel + s in launchers)
         launchers[found](*arguments, order=self.order)
 
     def empty(self, *shape: int) -> np.ndarray:
@@ -210,6 +210,56 @@ def complementary_correction(order: checker.Order) -> Callable[..., Tensor]:
 
     def op(raw_output, features, parameters, negative_slope=0.1):
         return ComplementaryCorrection.apply(negative_slope, raw_output, features, *parameters)
+
+    return op
+
+
+class Contrast(Pair):
+    """features_a and features_b [N, D] as arrays, and the op's steps on them."""
+
+    def __init__(
+        self, order: checker.Order, temperature: float, features_a: Tensor, features_b: Tensor
+    ) -> None:
+        super().__init__(order, features_a, features_b)
+        self.temperature, self.M, self.D = temperature, 2 * self.N, self.C
+        self.log_sums = self.empty(self.M)
+        sizes = [np.empty(1, np.int64) for _ in range(2)]
+        self.launch("contrast_sizes", *sizes, self.N)
+        self.tiles, self.groups = (int(size[0]) for size in sizes)
+
+    def contrast(self) -> Tensor:
+        """Cuda::contrast of csrc/ops/nt_xent.cpp."""
+        M, loss = self.M, self.empty(1)
+        workspace = [self.empty(*shape) for shape in ((M, self.D), (M,), (self.tiles, M), (M,))]
+        inputs = self.a, self.b, self.temperature
+        self.launch("nt_xent", *inputs, *workspace, loss, self.log_sums, self.N, self.D)
+        return torch.from_numpy(loss)[0]
+
+    def differentiate(self, grad: Tensor, needs: Sequence[bool]) -> Sequence[Tensor | None]:
+        """Cuda::differentiate; None for what is not needed."""
+        M, D, rows = self.M, self.D, self.N * sum(needs)
+        workspace = [self.empty(*shape) for shape in ((M, D), (M,), (self.groups, rows, D))]
+        inputs = grad.numpy().reshape(1), self.log_sums, self.a, self.b, self.temperature
+        wanted = [np.empty_like(self.a) if need else None for need in needs]
+        self.launch("nt_xent_backward", *inputs, *workspace, *wanted, self.N, D)
+        return self.tensors(*wanted)
+
+
+def nt_xent(order: checker.Order) -> Callable[..., Tensor]:
+    """The op in one order of threads."""
+
+    class NtXent(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, temperature, *features):
+            ctx.call = Contrast(order, temperature, *features)
+            return ctx.call.contrast()
+
+        @staticmethod
+        def backward(ctx, grad):
+            return None, *ctx.call.differentiate(grad, ctx.needs_input_grad[1:])
+
+    def op(features_a, features_b, temperature=0.5):
+        return NtXent.apply(temperature, features_a, features_b)
 
     return op
 

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 
 #include "simd.h"
 
@@ -122,6 +123,32 @@ inline int64_t matrix_ld(const Tile& tile, int64_t columns) {
   const int64_t unit = tile.lanes > tile.rows ? tile.lanes : tile.rows;
   return (round_up(columns, unit) / unit | 1) * unit;
 }
+
+// to [columns, rows] = from [rows, columns] transposed; both in whole squares.
+template <class Isa, class acc>
+FASTSSL_INLINE void transpose_body(const Matrix<acc> from, int64_t rows, int64_t columns,
+                                   const Matrix<acc> to) {
+  using Row = typename VectorOf<acc, 4 * sizeof(acc)>::type;
+  for (int64_t i = 0; i < rows; i += 4) {
+    for (int64_t j = 0; j < columns; j += 4) {
+      Row r[4];
+      std::memcpy(&r[0], from.data + i * from.ld + j, sizeof(Row));
+      std::memcpy(&r[1], from.data + (i + 1) * from.ld + j, sizeof(Row));
+      std::memcpy(&r[2], from.data + (i + 2) * from.ld + j, sizeof(Row));
+      std::memcpy(&r[3], from.data + (i + 3) * from.ld + j, sizeof(Row));
+      const Row low01 = __builtin_shufflevector(r[0], r[1], 0, 4, 1, 5);
+      const Row high01 = __builtin_shufflevector(r[0], r[1], 2, 6, 3, 7);
+      const Row low23 = __builtin_shufflevector(r[2], r[3], 0, 4, 1, 5);
+      const Row high23 = __builtin_shufflevector(r[2], r[3], 2, 6, 3, 7);
+      const Row t[4] = {__builtin_shufflevector(low01, low23, 0, 1, 4, 5),
+                        __builtin_shufflevector(low01, low23, 2, 3, 6, 7),
+                        __builtin_shufflevector(high01, high23, 0, 1, 4, 5),
+                        __builtin_shufflevector(high01, high23, 2, 3, 6, 7)};
+      for (int k = 0; k < 4; ++k) std::memcpy(to.data + (j + k) * to.ld + i, &t[k], sizeof(Row));
+    }
+  }
+}
+FASTSSL_PER_LEVEL(transpose, transpose_body)
 
 // out [rows, columns] = finish(i, j, sum), sum the vector at (i, j) of a b. Both are read and
 // written in whole tiles: what lies in `out` beyond rows and columns is arbitrary. `out` also holds
