@@ -1,4 +1,4 @@
-"""nt_xent against plain PyTorch and the two-sided form it is often written in.
+"""nt_xent against plain PyTorch and the quotient of exponentials that it is often written as.
 
 N pairs, D features, both views differentiated.
 """

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
@@ -100,16 +99,6 @@ def check_compiles(
             torch.testing.assert_close(theirs, ours)
 
 
-def traced(function: Callable) -> tuple:
-    """The result of a call, the names of what it dispatched, and the bytes it has left allocated.
-
-    What was allocated and freed within the call is left out.
-    """
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        result = function()
-    events = profiler.events()
-    names = {event.name for event in events if "::" in event.name and "engine" not in event.name}
-    return result, names, sum(event.self_cpu_memory_usage for event in events)
 def check_dispatches(function: Callable, inputs: Sequence[Tensor], name: str) -> None:
     """One call of the op forward, one of its gradient backward, and nothing else."""
 

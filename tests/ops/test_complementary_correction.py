@@ -7,12 +7,13 @@ import pytest
 import torch
 from op_checks import (
     accumulation_eps,
+    check_allocations,
     check_compiles,
+    check_dispatches,
     check_precision,
     check_refuses_higher_derivatives,
     evaluate,
     non_contiguous,
-    traced,
 )
 
 import fastssl
@@ -234,21 +235,13 @@ def test_threads_do_not_change_the_result():
     assert all(map(torch.equal, *found))
 
 
-def test_one_dispatch_each_way_and_nothing_kept():
-    inputs = [x.requires_grad_() for x in make(300, 10, 128, *PAPER)]
-    grad = torch.randn(300, 10)
-
-    forward = {"fastssl::complementary_correction"}
-    with torch.no_grad():
-        _, names, allocated = traced(lambda: flat(complementary_correction)(*inputs))
-    assert names == forward
-    assert allocated == grad.nbytes
-    output, names, allocated = traced(lambda: flat(complementary_correction)(*inputs))
-    assert names == forward
-    assert allocated == grad.nbytes
-    grads, names, allocated = traced(lambda: torch.autograd.grad(output, inputs, grad))
-    assert names == {"fastssl::complementary_correction_backward"}
-    assert allocated == sum(x.nbytes for x in grads)
+def test_one_dispatch_each_way_and_nothing_kept(device):
+    inputs = [x.requires_grad_() for x in make(300, 10, 128, *PAPER, device=device)]
+    function = flat(complementary_correction)
+    check_dispatches(function, inputs, "complementary_correction")
+    output = inputs[0].nbytes
+    check_allocations(function, inputs, [output, sum(x.nbytes for x in inputs)], device)
+    check_allocations(function, [x.detach() for x in inputs], [output], device)
 
 
 @pytest.mark.parametrize("capability", ["portable", "avx2"])

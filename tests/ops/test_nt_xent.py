@@ -8,12 +8,13 @@ import pytest
 import torch
 from op_checks import (
     accumulation_eps,
+    check_allocations,
     check_compiles,
+    check_dispatches,
     check_precision,
     check_refuses_higher_derivatives,
     evaluate,
     non_contiguous,
-    traced,
 )
 
 import fastssl
@@ -243,15 +244,10 @@ def test_threads_do_not_change_the_result():
 def test_one_dispatch_each_way_and_a_number_a_row_kept():
     N, D, size = 300, 50, 4
     inputs = [x.requires_grad_() for x in make(N, D)]
-    with torch.no_grad():
-        _, names, allocated = traced(lambda: nt_xent(*inputs))
-    assert (names, allocated) == ({"fastssl::nt_xent"}, size)
-    loss, names, allocated = traced(lambda: nt_xent(*inputs))
-    assert (names, allocated) == ({"fastssl::nt_xent"}, size * (1 + 2 * N))
-    grad = torch.tensor(2.0)
-    grads, names, allocated = traced(lambda: torch.autograd.grad(loss, inputs, grad))
-    assert names == {"fastssl::nt_xent_backward"}
-    assert allocated == sum(x.nbytes for x in grads) - size * 2 * N
+    check_dispatches(nt_xent, inputs, "nt_xent")
+    cpu, gradients = torch.device("cpu"), sum(x.nbytes for x in inputs)
+    check_allocations(nt_xent, inputs, [size * (1 + 2 * N), gradients], cpu)
+    check_allocations(nt_xent, [x.detach() for x in inputs], [size * (1 + 2 * N)], cpu)
 
 
 @pytest.mark.parametrize("capability", ["portable", "avx2"])
