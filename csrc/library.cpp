@@ -21,6 +21,12 @@ STABLE_TORCH_LIBRARY(fastssl, m) {
   m.def(
       "joint_distribution_backward(Tensor grad, Tensor logits_a, Tensor logits_b, bool needs_a, "
       "bool needs_b) -> (Tensor, Tensor)");
+  m.def(
+      "knn_graph_neighbors(Tensor rows, Tensor? queries, Tensor? own, int k) -> (Tensor index, "
+      "Tensor value)");
+  m.def(
+      "knn_graph_symmetrize(Tensor index, Tensor weight, int begin, int end) -> (Tensor start, "
+      "Tensor column, Tensor value)");
   m.def("mutual_information(Tensor logits_a, Tensor logits_b) -> (Tensor, Tensor)");
   m.def(
       "mutual_information_backward(Tensor grad, Tensor joint, Tensor logits_a, Tensor logits_b, "

@@ -2,6 +2,7 @@
 
 from fastssl.ops.complementary_correction import complementary_correction
 from fastssl.ops.joint_distribution import joint_distribution
+from fastssl.ops.knn_graph import knn_graph
 from fastssl.ops.mutual_information import mutual_information
 from fastssl.ops.softmax_hessian_product import softmax_hessian_product
 from fastssl.ops.unit_perturbation import unit_perturbation
@@ -9,6 +10,7 @@ from fastssl.ops.unit_perturbation import unit_perturbation
 __all__ = [
     "complementary_correction",
     "joint_distribution",
+    "knn_graph",
     "mutual_information",
     "softmax_hessian_product",
     "unit_perturbation",
