@@ -17,6 +17,12 @@ STABLE_TORCH_LIBRARY(fastssl, m) {
       "out_weight, Tensor out_bias, float negative_slope, bool needs_raw_output, bool "
       "needs_features, bool needs_parameters) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, "
       "Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+  m.def(
+      "diffuse(Tensor crow, Tensor col, Tensor value, Tensor seeds, float alpha, float tolerance, "
+      "int max_iterations) -> (Tensor, Tensor)");
+  m.def(
+      "diffuse_product(Tensor crow, Tensor col, Tensor value, Tensor vectors, int first_row, float "
+      "alpha) -> Tensor");
   m.def("joint_distribution(Tensor logits_a, Tensor logits_b) -> Tensor");
   m.def(
       "joint_distribution_backward(Tensor grad, Tensor logits_a, Tensor logits_b, bool needs_a, "

@@ -1,6 +1,7 @@
 """The compiled ops: functional, differentiable, on CPU and CUDA."""
 
 from fastssl.ops.complementary_correction import complementary_correction
+from fastssl.ops.diffuse import diffuse
 from fastssl.ops.joint_distribution import joint_distribution
 from fastssl.ops.knn_graph import knn_graph
 from fastssl.ops.mutual_information import mutual_information
@@ -9,6 +10,7 @@ from fastssl.ops.unit_perturbation import unit_perturbation
 
 __all__ = [
     "complementary_correction",
+    "diffuse",
     "joint_distribution",
     "knn_graph",
     "mutual_information",

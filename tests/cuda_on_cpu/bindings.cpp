@@ -1,6 +1,7 @@
 // The launchers of csrc/kernels, bound for the tests of the ops; runtime/bind.h explains the lines.
 #include "runtime/bind.h"
 
+#include "kernels/diffuse.h"
 #include "kernels/joint_distribution.h"
 #include "kernels/mutual_information.h"
 #include "kernels/softmax_hessian_product.h"
@@ -8,6 +9,21 @@
 
 using namespace fastssl;
 
+BIND(
+    "diffuse_blocks", "blocks, N", +[](int64_t* blocks, int64_t N, cudaStream_t) {
+      *blocks = cuda::diffuse_blocks(N);
+      return cudaSuccess;
+    });
+BIND_FLOATING("diffuse",
+              "crow, col, value, seeds, scores, iterations, vectors, partials, columns, running, "
+              "N, nnz, C, alpha, tolerance, max_iterations",
+              cuda::diffuse<scalar_t, acc_t>);
+BIND("diffuse_product_float32",
+     "crow, col, value, vectors, product, first_row, M, N, nnz, C, alpha",
+     cuda::diffuse_product<float>);
+BIND("diffuse_product_float64",
+     "crow, col, value, vectors, product, first_row, M, N, nnz, C, alpha",
+     cuda::diffuse_product<double>);
 BIND_FLOATING("joint_partials", "logits_a, logits_b, partials, N, C, V",
               cuda::joint_partials<scalar_t, acc_t>);
 BIND_FLOATING("joint_gradients", "grad_joint, grad, logits_a, logits_b, grad_a, grad_b, N, C, V",

@@ -213,6 +213,39 @@ def complementary_correction(order: checker.Order) -> Callable[..., Tensor]:
     return op
 
 
+def diffuse(order: checker.Order) -> Callable[..., tuple[Tensor, Tensor]]:
+    """The op in one order of threads."""
+
+    def op(graph, seeds, alpha=0.99, tolerance=1e-6, max_iterations=20):
+        rows = Pair(order, seeds, seeds)
+        N, C = rows.N, rows.C
+        blocks, scores = np.empty(1, np.int64), np.empty_like(rows.a)
+        kernels().launchers["diffuse_blocks"](blocks, N, order=order)
+        iterations, running = np.empty(C, np.int64), np.empty(1, np.int32)
+        partials, columns = np.empty((blocks[0], 4, C)), np.empty((3, C))
+        workspace = rows.empty(4, N, C), partials, columns, running
+        matrix = [x.numpy() for x in (graph.crow, graph.col, graph.value)]
+        numbers = N, len(graph.col), C, alpha, tolerance, max_iterations
+        rows.launch("diffuse", *matrix, rows.a, scores, iterations, *workspace, *numbers)
+        return rows.tensors(scores)[0], torch.from_numpy(iterations)
+
+    return op
+
+
+def diffuse_product(order: checker.Order) -> Callable[..., Tensor]:
+    """The op behind `diffuse` over a group, in one order of threads."""
+
+    def op(crow, col, value, vectors, first_row, alpha):
+        rows = Pair(order, vectors, vectors)
+        product = rows.empty(len(crow) - 1, rows.C)
+        matrix = [x.numpy() for x in (crow, col, value)]
+        sizes = first_row, rows.N, len(product), len(col), rows.C
+        rows.launch("diffuse_product", *matrix, rows.a, product, *sizes, alpha)
+        return torch.from_numpy(product)
+
+    return op
+
+
 def softmax_hessian_product(order: checker.Order) -> Callable[[Tensor, Tensor], Tensor]:
     """The op in one order of threads."""
 
