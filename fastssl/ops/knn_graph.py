@@ -97,19 +97,18 @@ def knn_graph(
         raise ValueError(f"knn_graph: k is {k}; expected an integer from 1 to N - 1 = {N - 1}")
     begin, end = row_range(N, group)
     if index != "exact" or backend == "faiss":
-        neighbors, value = _faiss_neighbors(rows, k, index, begin, end)
+        neighbors, value = faiss_neighbors(rows, k, index, begin, end)
     elif end - begin == N:
         neighbors, value = torch.ops.fastssl.knn_graph_neighbors(rows, None, None, k)
     else:
         neighbors, value = _neighbors_of(rows, torch.arange(begin, end, device=rows.device), k)
     recall = None if index == "exact" else _recall(rows, neighbors, begin, k, group)
-    # Rounding takes some similarities above 1, where a large exponent would blow them up.
-    weight = value.clamp(0, 1).pow_(exponent).mul_(value > 0)
+    weight = edge_weights(value, exponent)
     if group is not None:
         neighbors, weight = (_gather_rows(x, N, group) for x in (neighbors, weight))
-    symmetric = _symmetric_by_sorting if rows.is_cuda else torch.ops.fastssl.knn_graph_symmetrize
+    symmetric = symmetric_by_sorting if rows.is_cuda else torch.ops.fastssl.knn_graph_symmetrize
     start, column, value = symmetric(neighbors, weight, begin, end)
-    return Graph(_int32_starts(start), column, value, recall)
+    return Graph(int32_starts(start), column, value, recall)
 
 
 def knn_graph_reference(features: Tensor, k: int = 50, exponent: float = 3.0) -> Graph:
@@ -142,7 +141,7 @@ def unit_rows(features: Tensor) -> Tensor:
         )
     if len(features) > MOST:
         raise ValueError(f"knn_graph: features has {len(features)} rows; expected below 2^31")
-    features = features.detach()
+    features = features.detach().contiguous()  # strides would change the order of sums
     # The largest entry first: squares would leave the range of numbers that are not extreme.
     largest = torch.linalg.vector_norm(features, torch.inf, dim=1, keepdim=True)
     if not (finite := largest.isfinite()).all():
@@ -157,6 +156,12 @@ def unit_rows(features: Tensor) -> Tensor:
         rows = features.to(torch.float32, copy=True).div_(largest)
     length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     return rows.div_(length.masked_fill_(length == 0, 1)).contiguous()
+
+
+def edge_weights(value: Tensor, exponent: float) -> Tensor:
+    """max(value, 0)^exponent, 0 for similarities that are not positive whatever the exponent."""
+    # Rounding takes some similarities above 1, where a large exponent would blow them up.
+    return value.clamp(0, 1).pow_(exponent).mul_(value > 0)
 
 
 def _check_options(exponent: float, index: str, backend: str | None) -> None:
@@ -203,7 +208,7 @@ def _gather_rows(own: Tensor, N: int, group: dist.ProcessGroup) -> Tensor:
     return whole
 
 
-def _symmetric_by_sorting(
+def symmetric_by_sorting(
     index: Tensor, weight: Tensor, begin: int, end: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Rows [begin, end) of D^-1/2 (A + Aᵀ) D^-1/2: `knn_graph_symmetrize` in torch's operations."""
@@ -213,8 +218,8 @@ def _symmetric_by_sorting(
     i, j = source[is_edge], index.flatten()[is_edge].long()
     weight = weight.flatten()[is_edge].double().repeat(2)
     place, order = torch.cat([i * N + j, j * N + i]).sort()
-    place, count = torch.unique_consecutive(place, return_counts=True)  # 2 where both point
-    weight = torch.segment_reduce(weight[order], "sum", lengths=count)
+    place, entry = torch.unique_consecutive(place, return_inverse=True)  # two where both point
+    weight = weight.new_zeros(len(place)).index_add_(0, entry, weight[order])
     bounds = torch.arange(N + 1, device=index.device) * N
     start = torch.searchsorted(place, bounds)
     degree = torch.segment_reduce(weight, "sum", offsets=start, initial=0)
@@ -226,7 +231,8 @@ def _symmetric_by_sorting(
     return start - start[0], column[own].int(), value[own]
 
 
-def _int32_starts(start: Tensor) -> Tensor:
+def int32_starts(start: Tensor) -> Tensor:
+    """Where rows start, counted in int64, as int32 if the entries are so few."""
     if int(start[-1]) > MOST:
         raise ValueError(
             f"knn_graph: the graph has {int(start[-1])} entries; expected below 2^31: lower k, or "
@@ -235,7 +241,7 @@ def _int32_starts(start: Tensor) -> Tensor:
     return start.int()
 
 
-def _faiss_neighbors(
+def faiss_neighbors(
     rows: Tensor, k: int, index: str, begin: int, end: int
 ) -> tuple[Tensor, Tensor]:
     """The k rows that FAISS finds most similar to each of the rows [begin, end), itself left out.
@@ -262,7 +268,7 @@ def _faiss_neighbors(
             last = min(first + FAISS_BATCH, end)
             batch = map(torch.from_numpy, searched.search(vectors[first:last], k + 1))
             own = slice(first - begin, last - begin)
-            value[own], found[own] = _without_self(*batch, first)
+            value[own], found[own] = without_self(*batch, first)
         return found.to(rows.device), value.to(rows.device)
     finally:
         faiss.omp_set_num_threads(threads)
@@ -290,7 +296,7 @@ def _faiss_index(vectors, index: str) -> "faiss.Index":
     return searched
 
 
-def _without_self(value: Tensor, found: Tensor, first: int) -> tuple[Tensor, Tensor]:
+def without_self(value: Tensor, found: Tensor, first: int) -> tuple[Tensor, Tensor]:
     """Values and indices [M, k] out of [M, k + 1], row m of which is of query first + m."""
     own = torch.arange(first, first + len(found))[:, None]
     is_other = found != own
