@@ -6,13 +6,14 @@ neighbours that rounding cannot tell apart make different graphs.
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from fastssl.benchmarks.harness import Implementation, Work, normal
 from fastssl.ops import knn_graph
-from fastssl.ops.knn_graph import Graph, faiss_neighbors, unit_rows, without_self
+from fastssl.ops.knn_graph import Graph, load_faiss, unit_rows
 
 CASES = [(2000, 64), (10000, 128)]
 EMPTY = (2, 1)
@@ -43,8 +44,17 @@ def eager_search(features: Tensor) -> Tensor:
 
 def faiss_search(features: Tensor) -> Tensor:
     """The same by a flat index searched once, as LP-DeepSSL does (lp/db_semisuper.py)."""
-    rows = F.normalize(features, dim=1)
-    return faiss_neighbors(rows, neighbors(len(rows)), "exact", 0, len(rows))[1]
+    return torch.from_numpy(_faiss_flat(features)[0])[:, 1:]
+
+
+def _faiss_flat(features: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Similarities and indices [N, k + 1]."""
+    faiss, X = load_faiss(), features.cpu().numpy().copy()
+    faiss.omp_set_num_threads(torch.get_num_threads())
+    faiss.normalize_L2(X)
+    index = faiss.IndexFlatIP(X.shape[1])
+    index.add(X)
+    return index.search(X, neighbors(len(X)) + 1)
 
 
 def compiled_graph(features: Tensor) -> Graph:
@@ -54,17 +64,11 @@ def compiled_graph(features: Tensor) -> Graph:
 
 def scipy_graph(features: Tensor) -> Tensor:
     """The whole graph by FAISS and SciPy, as LP-DeepSSL makes it (lp/db_semisuper.py)."""
-    import faiss
-    import numpy as np
     import scipy.sparse
 
-    X = features.cpu().numpy().copy()
-    N, k = len(X), neighbors(len(X))
-    faiss.normalize_L2(X)
-    index = faiss.IndexFlatIP(X.shape[1])
-    index.add(X)
-    value, found = map(torch.from_numpy, index.search(X, k + 1))
-    value, found = (x.numpy() for x in without_self(value, found, 0))
+    value, found = _faiss_flat(features)
+    value, found = value[:, 1:], found[:, 1:]
+    N, k = found.shape
     row = np.arange(N).repeat(k)
     A = scipy.sparse.csr_matrix(
         (np.maximum(value, 0).ravel() ** 3, (row, found.ravel())), shape=(N, N)

@@ -3,7 +3,8 @@
 N rows of D features, k neighbours each. Similarity is the inner product of rows scaled to length 1.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from types import ModuleType
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -11,9 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastssl.ops.registration import check_floats, register_no_gradient
-
-if TYPE_CHECKING:
-    import faiss
 
 INDEXES = ("exact", "ivf", "hnsw")
 BACKENDS = (None, "compiled", "faiss")
@@ -97,7 +95,7 @@ def knn_graph(
         raise ValueError(f"knn_graph: k is {k}; expected an integer from 1 to N - 1 = {N - 1}")
     begin, end = row_range(N, group)
     if index != "exact" or backend == "faiss":
-        neighbors, value = faiss_neighbors(rows, k, index, begin, end)
+        neighbors, value = _faiss_neighbors(rows, k, index, begin, end)
     elif end - begin == N:
         neighbors, value = torch.ops.fastssl.knn_graph_neighbors(rows, None, None, k)
     else:
@@ -241,27 +239,36 @@ def int32_starts(start: Tensor) -> Tensor:
     return start.int()
 
 
-def faiss_neighbors(
+def load_faiss() -> ModuleType:
+    """FAISS, or ModuleNotFoundError that says what to do."""
+    try:
+        import faiss
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "knn_graph: index 'ivf', 'hnsw' and backend 'faiss' need FAISS: pip install faiss-cpu"
+        ) from error
+    return faiss
+
+
+def _faiss_neighbors(
     rows: Tensor, k: int, index: str, begin: int, end: int
 ) -> tuple[Tensor, Tensor]:
     """The k rows that FAISS finds most similar to each of the rows [begin, end), itself left out.
 
     Index int32 and value float32, [end - begin, k]; index -1 where FAISS found fewer.
     """
-    try:
-        import faiss
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"knn_graph: index {index!r} or backend 'faiss' needs FAISS: pip install faiss-cpu"
-        ) from error
+    faiss = load_faiss()
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(torch.get_num_threads())
     try:
         vectors = rows.cpu().numpy()
-        searched = _faiss_index(vectors, index)
+        searched = _faiss_index(faiss, index, *rows.shape)
         if rows.is_cuda and index != "hnsw" and hasattr(faiss, "StandardGpuResources"):
             resources = faiss.StandardGpuResources()
             searched = faiss.index_cpu_to_gpu(resources, rows.device.index, searched)
+        if not searched.is_trained:
+            searched.train(vectors)
+        searched.add(vectors)
         found = torch.empty(end - begin, k, dtype=torch.int32)
         value = torch.empty(end - begin, k)
         for first in range(begin, end, FAISS_BATCH):
@@ -274,26 +281,20 @@ def faiss_neighbors(
         faiss.omp_set_num_threads(threads)
 
 
-def _faiss_index(vectors, index: str) -> "faiss.Index":
-    """An index of the rows of a NumPy array [N, D], by inner product."""
-    import faiss
-
-    N, D = vectors.shape
+def _faiss_index(faiss: ModuleType, index: str, N: int, D: int):  # of a type that FAISS has
+    """An empty index for N rows of D features, by inner product."""
     if index == "exact":
-        searched = faiss.IndexFlatIP(D)
-    elif index == "hnsw":
-        searched = faiss.IndexHNSWFlat(D, 32, faiss.METRIC_INNER_PRODUCT)
-        searched.hnsw.efConstruction = 80
-        searched.hnsw.efSearch = 128
-    else:
-        cells = max(1, min(round(4 * N**0.5), N // 39))
-        quantizer = faiss.IndexFlatIP(D)
-        searched = faiss.IndexIVFFlat(quantizer, D, cells, faiss.METRIC_INNER_PRODUCT)
-        searched.cp.min_points_per_centroid, searched.cp.max_points_per_centroid = 1, 64
-        searched.nprobe = min(cells, 32)
-        searched.train(vectors)
-    searched.add(vectors)
-    return searched
+        return faiss.IndexFlatIP(D)
+    if index == "hnsw":
+        graph = faiss.IndexHNSWFlat(D, 32, faiss.METRIC_INNER_PRODUCT)
+        graph.hnsw.efConstruction = 80
+        graph.hnsw.efSearch = 128
+        return graph
+    cells = max(1, min(round(4 * N**0.5), N // 39))
+    lists = faiss.IndexIVFFlat(faiss.IndexFlatIP(D), D, cells, faiss.METRIC_INNER_PRODUCT)
+    lists.cp.min_points_per_centroid, lists.cp.max_points_per_centroid = 1, 64
+    lists.nprobe = min(cells, 32)
+    return lists
 
 
 def without_self(value: Tensor, found: Tensor, first: int) -> tuple[Tensor, Tensor]:

@@ -210,7 +210,7 @@ def test_faiss_leaves_its_number_of_threads():
 
 def test_without_faiss(monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(ModuleNotFoundError, match=r"index 'ivf' .* pip install faiss-cpu"):
+    with pytest.raises(ModuleNotFoundError, match=r"index 'ivf', .* pip install faiss-cpu"):
         knn_graph(torch.randn(50, 4), 5, index="ivf")
     knn_graph(torch.randn(50, 4), 5)
 
