@@ -3,7 +3,8 @@
 N rows of D features, k neighbours each. Similarity is the inner product of rows scaled to length 1.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from types import ModuleType
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -11,9 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastssl.ops.registration import check_floats, register_no_gradient
-
-if TYPE_CHECKING:
-    import faiss
 
 INDEXES = ("exact", "ivf", "hnsw")
 BACKENDS = (None, "compiled", "faiss")
@@ -103,13 +101,12 @@ def knn_graph(
     else:
         neighbors, value = _neighbors_of(rows, torch.arange(begin, end, device=rows.device), k)
     recall = None if index == "exact" else _recall(rows, neighbors, begin, k, group)
-    # Rounding takes some similarities above 1, where a large exponent would blow them up.
-    weight = value.clamp(0, 1).pow_(exponent).mul_(value > 0)
+    weight = edge_weights(value, exponent)
     if group is not None:
         neighbors, weight = (_gather_rows(x, N, group) for x in (neighbors, weight))
-    symmetric = _symmetric_by_sorting if rows.is_cuda else torch.ops.fastssl.knn_graph_symmetrize
+    symmetric = symmetric_by_sorting if rows.is_cuda else torch.ops.fastssl.knn_graph_symmetrize
     start, column, value = symmetric(neighbors, weight, begin, end)
-    return Graph(_int32_starts(start), column, value, recall)
+    return Graph(int32_starts(start), column, value, recall)
 
 
 def knn_graph_reference(features: Tensor, k: int = 50, exponent: float = 3.0) -> Graph:
@@ -142,7 +139,7 @@ def unit_rows(features: Tensor) -> Tensor:
         )
     if len(features) > MOST:
         raise ValueError(f"knn_graph: features has {len(features)} rows; expected below 2^31")
-    features = features.detach()
+    features = features.detach().contiguous()  # strides would change the order of sums
     # The largest entry first: squares would leave the range of numbers that are not extreme.
     largest = torch.linalg.vector_norm(features, torch.inf, dim=1, keepdim=True)
     if not (finite := largest.isfinite()).all():
@@ -157,6 +154,12 @@ def unit_rows(features: Tensor) -> Tensor:
         rows = features.to(torch.float32, copy=True).div_(largest)
     length = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     return rows.div_(length.masked_fill_(length == 0, 1)).contiguous()
+
+
+def edge_weights(value: Tensor, exponent: float) -> Tensor:
+    """max(value, 0)^exponent, 0 for similarities that are not positive whatever the exponent."""
+    # Rounding takes some similarities above 1, where a large exponent would blow them up.
+    return value.clamp(0, 1).pow_(exponent).mul_(value > 0)
 
 
 def _check_options(exponent: float, index: str, backend: str | None) -> None:
@@ -203,7 +206,7 @@ def _gather_rows(own: Tensor, N: int, group: dist.ProcessGroup) -> Tensor:
     return whole
 
 
-def _symmetric_by_sorting(
+def symmetric_by_sorting(
     index: Tensor, weight: Tensor, begin: int, end: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Rows [begin, end) of D^-1/2 (A + Aᵀ) D^-1/2: `knn_graph_symmetrize` in torch's operations."""
@@ -213,8 +216,8 @@ def _symmetric_by_sorting(
     i, j = source[is_edge], index.flatten()[is_edge].long()
     weight = weight.flatten()[is_edge].double().repeat(2)
     place, order = torch.cat([i * N + j, j * N + i]).sort()
-    place, count = torch.unique_consecutive(place, return_counts=True)  # 2 where both point
-    weight = torch.segment_reduce(weight[order], "sum", lengths=count)
+    place, entry = torch.unique_consecutive(place, return_inverse=True)  # two where both point
+    weight = weight.new_zeros(len(place)).index_add_(0, entry, weight[order])
     bounds = torch.arange(N + 1, device=index.device) * N
     start = torch.searchsorted(place, bounds)
     degree = torch.segment_reduce(weight, "sum", offsets=start, initial=0)
@@ -226,13 +229,25 @@ def _symmetric_by_sorting(
     return start - start[0], column[own].int(), value[own]
 
 
-def _int32_starts(start: Tensor) -> Tensor:
+def int32_starts(start: Tensor) -> Tensor:
+    """Where rows start, counted in int64, as int32 if the entries are so few."""
     if int(start[-1]) > MOST:
         raise ValueError(
             f"knn_graph: the graph has {int(start[-1])} entries; expected below 2^31: lower k, or "
             "share the rows among the processes of a group"
         )
     return start.int()
+
+
+def load_faiss() -> ModuleType:
+    """FAISS, or ModuleNotFoundError that says what to do."""
+    try:
+        import faiss
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "knn_graph: index 'ivf', 'hnsw' and backend 'faiss' need FAISS: pip install faiss-cpu"
+        ) from error
+    return faiss
 
 
 def _faiss_neighbors(
@@ -242,55 +257,47 @@ def _faiss_neighbors(
 
     Index int32 and value float32, [end - begin, k]; index -1 where FAISS found fewer.
     """
-    try:
-        import faiss
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"knn_graph: index {index!r} or backend 'faiss' needs FAISS: pip install faiss-cpu"
-        ) from error
+    faiss = load_faiss()
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(torch.get_num_threads())
     try:
         vectors = rows.cpu().numpy()
-        searched = _faiss_index(vectors, index)
+        searched = _faiss_index(faiss, index, *rows.shape)
         if rows.is_cuda and index != "hnsw" and hasattr(faiss, "StandardGpuResources"):
             resources = faiss.StandardGpuResources()
             searched = faiss.index_cpu_to_gpu(resources, rows.device.index, searched)
+        if not searched.is_trained:
+            searched.train(vectors)
+        searched.add(vectors)
         found = torch.empty(end - begin, k, dtype=torch.int32)
         value = torch.empty(end - begin, k)
         for first in range(begin, end, FAISS_BATCH):
             last = min(first + FAISS_BATCH, end)
             batch = map(torch.from_numpy, searched.search(vectors[first:last], k + 1))
             own = slice(first - begin, last - begin)
-            value[own], found[own] = _without_self(*batch, first)
+            value[own], found[own] = without_self(*batch, first)
         return found.to(rows.device), value.to(rows.device)
     finally:
         faiss.omp_set_num_threads(threads)
 
 
-def _faiss_index(vectors, index: str) -> "faiss.Index":
-    """An index of the rows of a NumPy array [N, D], by inner product."""
-    import faiss
-
-    N, D = vectors.shape
+def _faiss_index(faiss: ModuleType, index: str, N: int, D: int):  # of a type that FAISS has
+    """An empty index for N rows of D features, by inner product."""
     if index == "exact":
-        searched = faiss.IndexFlatIP(D)
-    elif index == "hnsw":
-        searched = faiss.IndexHNSWFlat(D, 32, faiss.METRIC_INNER_PRODUCT)
-        searched.hnsw.efConstruction = 80
-        searched.hnsw.efSearch = 128
-    else:
-        cells = max(1, min(round(4 * N**0.5), N // 39))
-        quantizer = faiss.IndexFlatIP(D)
-        searched = faiss.IndexIVFFlat(quantizer, D, cells, faiss.METRIC_INNER_PRODUCT)
-        searched.cp.min_points_per_centroid, searched.cp.max_points_per_centroid = 1, 64
-        searched.nprobe = min(cells, 32)
-        searched.train(vectors)
-    searched.add(vectors)
-    return searched
+        return faiss.IndexFlatIP(D)
+    if index == "hnsw":
+        graph = faiss.IndexHNSWFlat(D, 32, faiss.METRIC_INNER_PRODUCT)
+        graph.hnsw.efConstruction = 80
+        graph.hnsw.efSearch = 128
+        return graph
+    cells = max(1, min(round(4 * N**0.5), N // 39))
+    lists = faiss.IndexIVFFlat(faiss.IndexFlatIP(D), D, cells, faiss.METRIC_INNER_PRODUCT)
+    lists.cp.min_points_per_centroid, lists.cp.max_points_per_centroid = 1, 64
+    lists.nprobe = min(cells, 32)
+    return lists
 
 
-def _without_self(value: Tensor, found: Tensor, first: int) -> tuple[Tensor, Tensor]:
+def without_self(value: Tensor, found: Tensor, first: int) -> tuple[Tensor, Tensor]:
     """Values and indices [M, k] out of [M, k + 1], row m of which is of query first + m."""
     own = torch.arange(first, first + len(found))[:, None]
     is_other = found != own

@@ -3,6 +3,7 @@
 
 #include "kernels/diffuse.h"
 #include "kernels/joint_distribution.h"
+#include "kernels/knn_graph.h"
 #include "kernels/mutual_information.h"
 #include "kernels/softmax_hessian_product.h"
 #include "kernels/unit_perturbation.h"
@@ -34,6 +35,13 @@ BIND_FLOATING("softmax_gradient", "logits, t, grad, scale, gradient, N, C, V",
               cuda::softmax_gradient<scalar_t, acc_t>);
 BIND("symmetrize_float32", "partials, count, scale, joint, C", cuda::symmetrize<float>);
 BIND("symmetrize_float64", "partials, count, scale, joint, C", cuda::symmetrize<double>);
+BIND(
+    "nearest_rows_workspace", "elements, M, k",
+    +[](int64_t* elements, int64_t M, int64_t k, cudaStream_t) {
+      *elements = cuda::nearest_rows_workspace(M, k);
+      return cudaSuccess;
+    });
+BIND("nearest_rows", "rows, queries, own, workspace, index, value, N, M, D, k", cuda::nearest_rows);
 BIND("mutual_information_float32", "joint, log_marginals, rows, information, C",
      cuda::mutual_information<float>);
 BIND("mutual_information_float64", "joint, log_marginals, rows, information, C",

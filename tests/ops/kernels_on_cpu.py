@@ -12,6 +12,8 @@ import torch
 from cuda_on_cpu import checker
 from torch import Tensor
 
+from fastssl.ops.knn_graph import Graph, edge_weights, symmetric_by_sorting, unit_rows
+
 ORDERS = checker.ORDERS
 FEW_CLASSES = 32  # kFewClasses of kernels/joint_distribution.h
 BLOCK_ROWS, MOST_BLOCKS = 128, 264  # kRowThreads and kMaxBlocks of joint_distribution.cu
@@ -242,6 +244,37 @@ def diffuse_product(order: checker.Order) -> Callable[..., Tensor]:
         sizes = first_row, rows.N, len(product), len(col), rows.C
         rows.launch("diffuse_product", *matrix, rows.a, product, *sizes, alpha)
         return torch.from_numpy(product)
+
+    return op
+
+
+def knn_graph_neighbors(order: checker.Order) -> Callable[..., tuple[Tensor, Tensor]]:
+    """The op in one order of threads: neighbors_cuda of csrc/ops/knn_graph.cpp."""
+
+    def op(rows: Tensor, queries: Tensor | None, own: Tensor | None, k: int) -> tuple:
+        x, q, o = (None if t is None else t.numpy() for t in (rows, queries, own))
+        q = x if q is None else q
+        (N, D), M = x.shape, len(q)
+        elements = np.empty(1, np.int64)
+        launchers = kernels().launchers
+        launchers["nearest_rows_workspace"](elements, M, k, order=order)
+        workspace = np.empty(elements[0], np.uint64) if elements[0] else None
+        index, value = np.empty((M, k), np.int32), np.empty((M, k), np.float32)
+        arguments = x, q, o, workspace, index, value, N, M, D, k
+        launchers["nearest_rows"](*arguments, order=order)
+        return torch.from_numpy(index), torch.from_numpy(value)
+
+    return op
+
+
+def knn_graph(order: checker.Order) -> Callable[..., Graph]:
+    """The op in one order of threads, made symmetric as on a GPU."""
+
+    def op(features: Tensor, k: int = 50, exponent: float = 3.0) -> Graph:
+        index, value = knn_graph_neighbors(order)(unit_rows(features), None, None, k)
+        weight = edge_weights(value, exponent)
+        start, column, value = symmetric_by_sorting(index, weight, 0, len(features))
+        return Graph(start.int(), column, value, None)
 
     return op
 
