@@ -14,6 +14,7 @@ COMMANDS = {
     "train": "Train a classifier from few labels.",
     "evaluate": "Test accuracy of a trained run.",
     "predict": "Classify images of your own with a trained run.",
+    "propagate": "Labels for all rows of a table of features, from a few.",
     "report": "Compare runs: a table of accuracies and a plot.",
     "bench": "Time the compiled ops on this machine.",
     "doctor": "What is installed, what is missing, how to get it.",

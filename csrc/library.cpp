@@ -17,6 +17,12 @@ STABLE_TORCH_LIBRARY(fastssl, m) {
       "out_weight, Tensor out_bias, float negative_slope, bool needs_raw_output, bool "
       "needs_features, bool needs_parameters) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, "
       "Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+  m.def(
+      "diffuse(Tensor crow, Tensor col, Tensor value, Tensor seeds, float alpha, float tolerance, "
+      "int max_iterations) -> (Tensor, Tensor)");
+  m.def(
+      "diffuse_product(Tensor crow, Tensor col, Tensor value, Tensor vectors, int first_row, float "
+      "alpha) -> Tensor");
   m.def("entropy(Tensor logits, bool needs_gradient) -> (Tensor, Tensor)");
   m.def("entropy_backward(Tensor grad, Tensor gradient, Tensor logits) -> Tensor");
   m.def("joint_distribution(Tensor logits_a, Tensor logits_b) -> Tensor");
@@ -27,6 +33,12 @@ STABLE_TORCH_LIBRARY(fastssl, m) {
       "kl_divergence(Tensor target_logits, Tensor logits, bool needs_gradient) -> (Tensor, "
       "Tensor)");
   m.def("kl_divergence_backward(Tensor grad, Tensor gradient, Tensor logits) -> Tensor");
+  m.def(
+      "knn_graph_neighbors(Tensor rows, Tensor? queries, Tensor? own, int k) -> (Tensor index, "
+      "Tensor value)");
+  m.def(
+      "knn_graph_symmetrize(Tensor index, Tensor weight, int begin, int end) -> (Tensor start, "
+      "Tensor column, Tensor value)");
   m.def("mutual_information(Tensor logits_a, Tensor logits_b) -> (Tensor, Tensor)");
   m.def(
       "mutual_information_backward(Tensor grad, Tensor joint, Tensor logits_a, Tensor logits_b, "

@@ -5,7 +5,16 @@ import torch  # noqa: F401  (the extension links against the libraries that this
 from fastssl import _C
 
 __version__ = "0.1.0"
-__all__ = ["build_info"]
+__all__ = ["LabelDiffusion", "build_info"]
+
+
+def __getattr__(name: str) -> object:
+    """LabelDiffusion, imported when asked for: it brings scikit-learn."""
+    if name != "LabelDiffusion":
+        raise AttributeError(f"module 'fastssl' has no attribute {name!r}")
+    from fastssl.estimators import LabelDiffusion
+
+    return LabelDiffusion
 
 
 def build_info() -> dict[str, str]:

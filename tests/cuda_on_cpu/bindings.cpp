@@ -1,9 +1,11 @@
 // The launchers of csrc/kernels, bound for the tests of the ops; runtime/bind.h explains the lines.
 #include "runtime/bind.h"
 
+#include "kernels/diffuse.h"
 #include "kernels/entropy.h"
 #include "kernels/joint_distribution.h"
 #include "kernels/kl_divergence.h"
+#include "kernels/knn_graph.h"
 #include "kernels/mutual_information.h"
 #include "kernels/nt_xent.h"
 #include "kernels/pseudo_label_cross_entropy.h"
@@ -15,6 +17,21 @@
 
 using namespace fastssl;
 
+BIND(
+    "diffuse_blocks", "blocks, N", +[](int64_t* blocks, int64_t N, cudaStream_t) {
+      *blocks = cuda::diffuse_blocks(N);
+      return cudaSuccess;
+    });
+BIND_FLOATING("diffuse",
+              "crow, col, value, seeds, scores, iterations, vectors, partials, columns, running, "
+              "N, nnz, C, alpha, tolerance, max_iterations",
+              cuda::diffuse<scalar_t, acc_t>);
+BIND("diffuse_product_float32",
+     "crow, col, value, vectors, product, first_row, M, N, nnz, C, alpha",
+     cuda::diffuse_product<float>);
+BIND("diffuse_product_float64",
+     "crow, col, value, vectors, product, first_row, M, N, nnz, C, alpha",
+     cuda::diffuse_product<double>);
 BIND_FLOATING("entropy", "logits, gradient, workspace, loss, N, C", cuda::entropy<scalar_t, acc_t>);
 BIND_FLOATING("joint_partials", "logits_a, logits_b, partials, N, C, V",
               cuda::joint_partials<scalar_t, acc_t>);
@@ -28,6 +45,13 @@ BIND("symmetrize_float32", "partials, count, scale, joint, C", cuda::symmetrize<
 BIND("symmetrize_float64", "partials, count, scale, joint, C", cuda::symmetrize<double>);
 BIND_FLOATING("kl_divergence", "target_logits, logits, gradient, workspace, loss, N, C",
               cuda::kl_divergence<scalar_t, acc_t>);
+BIND(
+    "nearest_rows_workspace", "elements, M, k",
+    +[](int64_t* elements, int64_t M, int64_t k, cudaStream_t) {
+      *elements = cuda::nearest_rows_workspace(M, k);
+      return cudaSuccess;
+    });
+BIND("nearest_rows", "rows, queries, own, workspace, index, value, N, M, D, k", cuda::nearest_rows);
 BIND("mutual_information_float32", "joint, log_marginals, rows, information, C",
      cuda::mutual_information<float>);
 BIND("mutual_information_float64", "joint, log_marginals, rows, information, C",

@@ -20,10 +20,14 @@ class Backend:
         """The op of that name."""
         if not self.name.startswith("cuda_on_cpu"):
             return getattr(fastssl.ops, name)
+        import graphs_on_cpu
         import kernels_on_cpu
+        import row_losses_on_cpu
 
         order = self.name.removeprefix("cuda_on_cpu_")
-        return getattr(kernels_on_cpu, name)(int(order) if order.isdigit() else order)
+        homes = (kernels_on_cpu, graphs_on_cpu, row_losses_on_cpu)
+        found = next(getattr(home, name) for home in homes if hasattr(home, name))
+        return found(int(order) if order.isdigit() else order)
 
 
 @pytest.fixture(

@@ -195,10 +195,10 @@ class RowLossChecks:
 
     def test_many_rows(self):
         """More rows than the CUDA kernel's blocks hold, and than the CPU's threads take at once."""
-        import kernels_on_cpu
+        import row_losses_on_cpu
 
         inputs = self.make(8_200, 2)
-        self.check(getattr(kernels_on_cpu, self.name)("forward"), inputs)
+        self.check(getattr(row_losses_on_cpu, self.name)("forward"), inputs)
         self.check(getattr(fastssl.ops, self.name), inputs)
 
     @pytest.mark.parametrize("C", [5, 40])
