@@ -54,11 +54,5 @@ def columns(result: Result) -> list[str]:
         reached = f"at step {result.step} of {result.steps}"
     else:
         reached = f"{100 * result.accuracy:.2f}"
-    return [
-        result.algorithm,
-        short_name(result.data),
-        labels,
-        str(result.seed),
-        result.network,
-        reached,
-    ]
+    data = short_name(result.data)
+    return [result.algorithm, data, labels, str(result.seed), result.network, reached]

@@ -183,10 +183,12 @@ def parse_settings(settings: tuple[str, ...]) -> dict[str, str]:
 def introduction(run: Run) -> str:
     """One line on what is about to be trained."""
     config, split = run.experiment.config, run.experiment.split
+    name = short_name(config.data.source)
     held_out = f", {len(split.validation)} held out" if split.validation else ""
+    held_out += f", {len(split.test)} to test on" if split.test else ""
     done = f" (resumed after step {run.first_step})" if run.first_step else ""
     return (
-        f"{config.algorithm_name} on {short_name(config.data.source)}: {len(split.labeled)} labeled and "
-        f"{len(split.unlabeled)} unlabeled images{held_out}, {config.steps} steps on "
+        f"{config.algorithm_name} on {name}: {len(split.labeled)} labeled "
+        f"and {len(split.unlabeled)} unlabeled images{held_out}, {config.steps} steps on "
         f"{config.device}{done}, in {run.folder.path}"
     )

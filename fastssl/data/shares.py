@@ -86,13 +86,13 @@ def long_tail(num_classes: int, ratio: float) -> list[float]:
     return [ratio ** (-c / max(1, num_classes - 1)) for c in range(num_classes)]
 
 
-def holdout_shares(fraction: float, counts: list[int]) -> list[int] | None:
+def holdout_shares(fraction: float, counts: list[int]) -> list[int]:
     """Test images of each class: the fraction, rounded, at least one, and one must stay.
 
-    None if a class has fewer than two images, which leaves nothing to measure it on.
+    All 0 if a class has fewer than two images: without it, the figure would be of other classes.
     """
     if not 0 <= fraction < 1:
         raise InputError(f"holdout: {fraction}; expected a fraction from 0 to below 1")
     if fraction == 0 or min(counts) < 2:
-        return None
+        return [0] * len(counts)
     return [min(n - 1, max(1, round(fraction * n))) for n in counts]

@@ -159,10 +159,8 @@ def split_from_positions(
     n = len(source.labels)
     wrong = [i for i in labeled if not 0 <= i < n]
     if wrong or len(set(labeled)) != len(labeled):
-        expected = f"expected different positions from 0 to {n - 1}"
-        raise InputError(
-            f"labeled: {f'{wrong[0]} is one' if wrong else 'one is twice'}; {expected}"
-        )
+        found = f"position {wrong[0]}" if wrong else "a position given twice"
+        raise InputError(f"labeled: {found}; expected different ones from 0 to {n - 1}")
     test = draw_test(source, holdout, seed)
     if both := sorted(set(test.tolist()) & set(labeled)):
         raise InputError(f"labeled: image {both[0]} is held out to test on; give --holdout 0")
@@ -184,7 +182,7 @@ def draw_test(source: Source, holdout: float | None, seed: int) -> Tensor:
     known = source.labels[source.labels != UNKNOWN]
     counts = torch.bincount(known, minlength=source.num_classes).tolist()
     shares = holdout_shares(HOLDOUT if holdout is None else holdout, counts)
-    return draw(source.labels, shares or [], seed=seed, purpose=Purpose.TEST_SPLIT)
+    return draw(source.labels, shares, seed=seed, purpose=Purpose.TEST_SPLIT)
 
 
 def _sequester(source: Source, known: Tensor, seed: int) -> tuple[Tensor, tuple[int, ...]]:

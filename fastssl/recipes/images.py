@@ -7,10 +7,10 @@ Command:
 
 Cost: not measured.
 
-Result: not yet reproduced. Starting points, not the papers' settings: MUSCLE's batch (64 labeled and
-64 unlabeled rows), learning rate and weight decay, with views that turn, zoom, shear and shift, and
-a schedule a CPU can finish. conv_large, the papers' network, where images have colours and a GPU is
-worth having; small_cnn for grey digits and for folders, where a first answer should not take a day.
+Result: not yet reproduced. Starting points, not the papers' settings: MUSCLE's batch (64 labeled
+and 64 unlabeled rows), learning rate and weight decay, with views that turn, zoom, shear and shift,
+and few steps. conv_large, the papers' network, where images have colours and a GPU is worth having;
+small_cnn for grey digits and for folders, where a first answer should not take a day.
 """
 
 from fastssl.algorithms import ALGORITHMS

@@ -18,8 +18,8 @@ from fastssl.errors import InputError, unknown_name
 __all__ = ["SOURCES", "UNKNOWN", "Source", "load_source", "resolve_source", "short_name"]
 
 SOURCES: dict[str, Callable[[Place], Source]] = {
-    "digits": lambda _: read_digits(),
-    "two_spirals": lambda _: read_two_spirals(),
+    "digits": read_digits,
+    "two_spirals": read_two_spirals,
     "mnist": read_mnist,
     "svhn": read_svhn,
     "cifar10": read_cifar10,

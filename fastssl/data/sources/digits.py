@@ -5,12 +5,13 @@ import torch
 
 from fastssl.data.philox import Purpose
 from fastssl.data.shares import stratified
+from fastssl.data.sources.place import Place
 from fastssl.data.sources.source import Source
 
 TEST_IMAGES = 360
 
 
-def read_digits() -> Source:
+def read_digits(_: Place) -> Source:
     """Scikit-learn's 1,797 handwritten digits, 8x8, white on black; nothing is downloaded.
 
     The test part is 360 images, 36 a class, the same for every seed. Pixels 0..16 become 0..255.

@@ -154,10 +154,8 @@ def read_files(name: str, found: Labeled, size: int, place: Place) -> Source:
             details=[f"{names[i]}: {reason}" for i, reason in cached.bad.items()],
         )
     n = sum(position < len(found.train) for position in cached.kept)
-    labels = torch.tensor(
-        [number[label] for label in [*found.train.values(), *found.test.values()]]
-    )
-    labels = labels[cached.kept]
+    given = [*found.train.values(), *found.test.values()]
+    labels = torch.tensor([number[given[i]] for i in cached.kept])
     for c, label in enumerate(classes):
         if not (labels[:n] == c).any():
             raise InputError(f"data: class {label!r} has no labeled image that can be read")

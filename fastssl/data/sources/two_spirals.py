@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from fastssl.data.philox import Purpose, philox, uniform
+from fastssl.data.sources.place import Place
 from fastssl.data.sources.source import Source
 
 TURNS = 1.0
@@ -14,8 +15,8 @@ NOISE = 0.03  # standard deviation, in units of the disc's radius
 EACH = 1000  # points a class in the training part, and as many in the test part
 
 
-def read_two_spirals() -> Source:
-    """1,000 points a class in the unit disc, and an independent draw of 2,000 to test on.
+def read_two_spirals(_: Place) -> Source:
+    """Two spirals: 1,000 points a class in the unit disc, an independent draw of 2,000 to test on.
 
     The arms are x(t) = t (cos t, sin t) and its negative with t = sqrt(u) * turns * 2 pi, u uniform
     in [0, 1), divided by turns * 2 pi, plus Gaussian noise. CCN gives neither turns nor noise: one
