@@ -9,6 +9,7 @@ import click
 import torch
 
 from fastssl.cli.data_options import holdout_option, source_options
+from fastssl.cli.preview import preview
 from fastssl.cli.table import aligned
 from fastssl.data.sources import SOURCES, UNKNOWN, Source, load_source
 from fastssl.data.sources.image_folder import duplicates
@@ -24,6 +25,9 @@ def data() -> None:
     A SOURCE is a name of `fastssl data list`, a folder of images (one folder a class, unlabeled/
     and, if there is one, test/), or a CSV of file,label beside a tree of images.
     """
+
+
+data.add_command(preview)
 
 
 @data.command("list")

@@ -28,6 +28,7 @@ class Purpose(enum.IntEnum):
     UNLABELED_STREAM = 3
     SEQUESTERED = 4
     POINTS = 5
+    PREVIEW = 6
 
 
 def permutation(n: int, *, seed: int, purpose: Purpose, number: int = 0) -> np.ndarray:
