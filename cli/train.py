@@ -119,15 +119,15 @@ def train(
     changes |= parse_settings(settings)
     if resume and overwrite:
         raise InputError("--resume and --overwrite exclude each other")
-    if data:
-        data = resolve_source(data)
     if resume and out:
         path = out
     else:
         config = configure(algorithm, data or DEFAULT_DATA, changes)
         path = out or default_folder(config)
     if resume:
-        run = resume_run(path, algorithm, ({"data.source": data} if data else {}) | changes)
+        if data:
+            changes["data.source"] = resolve_source(data)
+        run = resume_run(path, algorithm, changes)
     else:
         run = start(config, path, overwrite=overwrite, download=download)
     click.echo(introduction(run))

@@ -85,7 +85,8 @@ class Experiment:
         source, split = self.source, self.split
         lines = []
         if source.files and source.files.skipped:
-            lines.append(f"left out, cannot be read: {'; '.join(source.files.skipped)}")
+            skipped = source.files.skipped
+            lines.append(f"{len(skipped)} files left out, cannot be read: {_first(skipped)}")
         if not self.num_test:
             lines.append(
                 "no test figure: the data has no test images, and nothing was held out; that needs "
@@ -93,9 +94,15 @@ class Experiment:
             )
         trained = [*split.labeled, *split.unlabeled, *split.validation]
         if same := duplicates(source, list(split.test), trained):
-            listed = "; ".join(f"{tested} = {known}" for tested, known in same)
+            listed = _first([f"{tested} = {known}" for tested, known in same])
             lines.append(f"{len(same)} test images are in the training part too: {listed}")
         return lines
+
+
+def _first(items: Sequence[str], most: int = 10) -> str:
+    """The first of a list in one line; `fastssl data info` has them all."""
+    more = f"; and {len(items) - most} more" if len(items) > most else ""
+    return "; ".join(items[:most]) + more
 
 
 def configure(algorithm: str, data: str, changes: dict[str, Any]) -> Config:

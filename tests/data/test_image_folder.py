@@ -130,6 +130,12 @@ def test_statistics_are_those_of_the_pixels(source):
     )
 
 
+def test_a_channel_without_contrast_is_not_divided_by_zero():
+    black = torch.zeros(4, 3, 2, 2, dtype=torch.uint8)
+    mean, std = mean_and_std(moments(black), black.shape[1:])
+    assert (mean.tolist(), std.tolist()) == ([0.0] * 3, [1.0] * 3)
+
+
 def test_a_test_folder_is_the_test_part(few, tmp_path):
     for label in "ab":
         save(few / "test" / label / "1.png", np.full((8, 8), ord(label), dtype=np.uint8), "L")

@@ -138,7 +138,8 @@ def moments(images: Tensor) -> np.ndarray:
 def mean_and_std(sums: np.ndarray, shape: torch.Size) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each channel, pixels in [0, 1], float32 [K] each.
 
-    In Python's integers up to the last division, so that no order of summation shows.
+    In Python's integers up to the last division, so that no order of summation shows. A channel
+    that is the same everywhere has deviation 1, so that normalising it gives 0.
 
     Args:
         sums: int64 [N,2,K], of `moments`.
@@ -150,5 +151,5 @@ def mean_and_std(sums: np.ndarray, shape: torch.Size) -> tuple[Tensor, Tensor]:
     for k in range(K):
         first, second = (int(sums[:, i, k].sum()) for i in (0, 1))
         mean[k] = first / (255 * n)
-        std[k] = (n * second - first**2) ** 0.5 / (255 * n)
+        std[k] = (n * second - first**2) ** 0.5 / (255 * n) or 1.0
     return mean, std
