@@ -70,21 +70,26 @@ inline ScalarType accumulator_dtype(const Tensor& tensor) {
 inline Tensor as_contiguous(const Tensor& tensor) {
   return tensor.is_contiguous() ? tensor : aten::contiguous(tensor);
 }
-inline Tensor allocate(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef sizes,
-                       std::optional<ScalarType> dtype = std::nullopt) {
-  constexpr size_t kMostDimensions = 8;
-  FASTSSL_CHECK(sizes.size() <= kMostDimensions, "a tensor of too many dimensions");
-  int64_t strides[kMostDimensions], stride = 1;
-  for (size_t d = sizes.size(); d-- > 0; stride *= sizes[d]) strides[d] = stride;
+inline Tensor allocate_strided(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef sizes,
+                               torch::headeronly::IntHeaderOnlyArrayRef strides,
+                               std::optional<ScalarType> dtype = std::nullopt) {
   int32_t device_type, device_index, type;
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &device_index));
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(like.get(), &type));
   if (dtype) type = torch::stable::detail::to<int32_t>(torch::stable::detail::from(*dtype));
   AtenTensorHandle handle;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(sizes.size(), sizes.data(), strides, type,
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(sizes.size(), sizes.data(), strides.data(), type,
                                                   device_type, device_index, &handle));
   return Tensor(handle);
+}
+inline Tensor allocate(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef sizes,
+                       std::optional<ScalarType> dtype = std::nullopt) {
+  constexpr size_t kMostDimensions = 8;
+  FASTSSL_CHECK(sizes.size() <= kMostDimensions, "a tensor of too many dimensions");
+  int64_t strides[kMostDimensions], stride = 1;
+  for (size_t d = sizes.size(); d-- > 0; stride *= sizes[d]) strides[d] = stride;
+  return allocate_strided(like, sizes, {strides, sizes.size()}, dtype);
 }
 inline Tensor allocate_like(const Tensor& like) { return allocate(like, like.sizes()); }
 

@@ -1,5 +1,6 @@
 """The compiled ops: functional, differentiable, on CPU and CUDA."""
 
+from fastssl.ops.augment import augment
 from fastssl.ops.complementary_correction import complementary_correction
 from fastssl.ops.diffuse import diffuse
 from fastssl.ops.entropy import entropy
@@ -16,6 +17,7 @@ from fastssl.ops.unit_perturbation import unit_perturbation
 from fastssl.ops.weighted_cross_entropy import weighted_cross_entropy
 
 __all__ = [
+    "augment",
     "complementary_correction",
     "diffuse",
     "entropy",

@@ -150,7 +150,7 @@ def test_a_diverged_run_says_so_in_one_line(fastssl, tmp_path):
     ("arguments", "message"),
     [
         (["muscle", "--data", "digit"], "did you mean 'digits'"),
-        (["muscle", "--data", "./folder"], "known: digits"),
+        (["muscle", "--data", "./folder"], "there is no folder ./folder"),
         (["mussel", "--labels", "20"], "did you mean 'muscle'"),
         (["muscle", "--labels", "0"], "labels: 0; expected at least 10"),
         (["muscle", "--labels", "-10"], "labels: -10"),

@@ -12,6 +12,8 @@ import torch
 from cuda_on_cpu import checker
 from torch import Tensor
 
+from fastssl.ops import policies as view_policies
+
 ORDERS = checker.ORDERS
 FEW_CLASSES = 32  # kFewClasses of kernels/joint_distribution.h
 BLOCK_ROWS, MOST_BLOCKS = 128, 264  # kRowThreads and kMaxBlocks of joint_distribution.cu
@@ -99,6 +101,34 @@ class Pair:
         if self.name == "bfloat16":
             found = [None if x is None else x.view(torch.bfloat16) for x in found]
         return tuple(found)
+
+
+def augment(order: checker.Order) -> Callable[..., Tensor]:
+    """The op in one order of threads."""
+
+    def op(images, policies, *, seed, step, index, mean, std, dtype, memory_format):
+        plans, integers, factors = view_policies.plan(tuple(policies), images.shape[-1])
+        V, (N, K, S, _) = len(policies), images.shape
+        last = memory_format == torch.channels_last
+        name = str(dtype).removeprefix("torch.")
+        carrier = "uint16" if name == "bfloat16" else name
+        views = np.empty((V, N, S, S, K) if last else (V, N, K, S, S), carrier)
+        getattr(kernels(), f"augment_{name}")(
+            *(images.numpy(), np.array(integers, "int32"), np.array(factors, "float32")),
+            *(
+                np.array(plans, "int32"),
+                np.uint64(seed).astype(np.int64),
+                step.numpy(),
+                index.numpy(),
+            ),
+            *(mean.numpy(), std.numpy(), views, N, V, K, S, last),
+            order=order,
+        )
+        found = torch.from_numpy(views)
+        found = found.view(torch.bfloat16) if name == "bfloat16" else found
+        return found.permute(0, 1, 4, 2, 3) if last else found
+
+    return op
 
 
 def joint_distribution(order: checker.Order) -> Callable[[Tensor, Tensor], Tensor]:
