@@ -8,7 +8,8 @@ import typing
 from dataclasses import dataclass
 from typing import Any
 
-from fastssl.algorithms import ALGORITHMS
+from fastssl.algorithms import algorithm_type
+from fastssl.algorithms.muscle import Muscle
 from fastssl.data.views import ViewPolicy
 from fastssl.errors import InputError, unknown_name
 
@@ -69,10 +70,15 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """Everything a run is a function of. `algorithm` is the config dataclass of the named one."""
+    """Everything a run is a function of.
+
+    `algorithm` is the config dataclass of the named one, or of MUSCLE's base; `muscle` is the term
+    on it, None for an algorithm without.
+    """
 
     algorithm_name: str
     algorithm: Any
+    muscle: Muscle | None
     data: DataConfig
     views: ViewsConfig
     model: ModelConfig
@@ -102,8 +108,9 @@ def from_json(fields: Any) -> Config:
         InputError: a field is missing, unknown or of the wrong type.
     """
     try:
-        algorithm = ALGORITHMS[fields["algorithm_name"]]
-        return _build(Config, fields, {"algorithm": algorithm.config_type})
+        algorithm, with_muscle = algorithm_type(fields["algorithm_name"])
+        muscle = Muscle if with_muscle else types.NoneType
+        return _build(Config, fields, {"algorithm": algorithm.config_type, "muscle": muscle})
     except (TypeError, KeyError) as error:
         raise InputError(f"configuration: not one that fastssl wrote ({error})") from error
 
@@ -127,7 +134,7 @@ def override(config: Config, changes: dict[str, Any]) -> Config:
         InputError: a key that does not exist (the nearest is named), a value of the wrong type, or
             one that its dataclass refuses.
     """
-    known = leaves(config).keys() - {"algorithm_name"}
+    known = leaves(config).keys() - {"algorithm_name", "muscle"}
     for key, value in changes.items():
         if key not in known:
             raise unknown_name("set", key, known)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import fastssl
-from fastssl.algorithms import ALGORITHMS
+from fastssl.algorithms import algorithm_type
 from fastssl.algorithms.base import Algorithm, Batch
 from fastssl.data.batches import TwoStreams
 from fastssl.data.sources import ImageSource, load_source
@@ -59,8 +59,7 @@ def configure(algorithm: str, data: str, changes: dict[str, Any]) -> Config:
     Raises:
         InputError: an unknown algorithm, data set or key, or a value that is not possible.
     """
-    if algorithm not in ALGORITHMS:
-        raise unknown_name("algorithm", algorithm, ALGORITHMS)
+    algorithm_type(algorithm)
     if data not in RECIPES:
         raise unknown_name("data", data, RECIPES)
     config = override(RECIPES[data](algorithm), changes)
@@ -92,7 +91,8 @@ def build(config: Config, split: LabelSplit | None = None) -> Experiment:
     network = build_model(
         config.model.name, source.images.shape[1], source.num_classes, **config.model.options
     )
-    algorithm = ALGORITHMS[config.algorithm_name](network, config.algorithm)
+    kind, _ = algorithm_type(config.algorithm_name)
+    algorithm = kind(network, config.algorithm, config.muscle)
     if algorithm.needs_unlabeled and not (split.unlabeled and config.data.unlabeled_rows):
         raise InputError(
             f"labels: {config.algorithm_name} needs unlabeled images and there are none; "
@@ -197,10 +197,10 @@ def load_trained(path: Path) -> tuple[Experiment, int]:
 
 
 def build_optimizer(experiment: Experiment) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum over all of the algorithm's parameters."""
+    """SGD with Nesterov momentum over the parameters that the algorithm trains by gradient."""
     optim = experiment.config.optim
     return torch.optim.SGD(
-        experiment.algorithm.parameters(),
+        [p for p in experiment.algorithm.parameters() if p.requires_grad],
         lr=optim.lr,
         momentum=optim.momentum,
         nesterov=True,
@@ -223,7 +223,9 @@ def fit(run: Run) -> None:
     streams = TwoStreams(
         source,
         experiment.split,
-        [config.views.weak] + [config.views.hard] * algorithm.hard_views,
+        [config.views.weak]
+        + [config.views.hard] * algorithm.hard_views
+        + [config.views.weak] * algorithm.teacher_views,
         labeled_rows=config.data.labeled_rows,
         unlabeled_rows=config.data.unlabeled_rows,
         seed=config.seed,

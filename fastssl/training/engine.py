@@ -6,7 +6,8 @@ from collections.abc import Callable
 import torch
 from tqdm import tqdm
 
-from fastssl.algorithms.base import Algorithm, Batch, Loss, State
+from fastssl.algorithms.base import Algorithm, Batch, State
+from fastssl.algorithms.loss import Loss
 from fastssl.errors import DivergedError, StoppedError
 from fastssl.training.checkpoint import Checkpoints
 from fastssl.training.interrupt import stop_on_interrupt

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from fastssl.algorithms.base import Algorithm, Batch, Loss, State
+from fastssl.algorithms.base import Algorithm, Batch, State
+from fastssl.algorithms.loss import Loss
 from fastssl.models import Backbone
 from fastssl.training.checkpoint import Checkpoints
 from fastssl.training.engine import train
