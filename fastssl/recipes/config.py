@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import types
 import typing
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from fastssl.algorithms import algorithm_type
 from fastssl.algorithms.muscle import Muscle
 from fastssl.data.views import ViewPolicy
 from fastssl.errors import InputError, unknown_name
+from fastssl.recipes.optim import OptimConfig, check
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         for key, least in (("labeled_rows", 1), ("unlabeled_rows", 0)):
             value = getattr(self, key)
-            _check(f"data.{key}", value, value >= least, f"{least} or more")
+            check(f"data.{key}", value, value >= least, f"{least} or more")
 
 
 @dataclass(frozen=True)
@@ -55,20 +55,6 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class OptimConfig:
-    """SGD with Nesterov momentum; the learning rate falls to 0 along half a cosine."""
-
-    lr: float
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-
-    def __post_init__(self) -> None:
-        _check("optim.lr", self.lr, self.lr > 0, "a number above 0")
-        _check("optim.momentum", self.momentum, 0 < self.momentum < 1, "a number between 0 and 1")
-        _check("optim.weight_decay", self.weight_decay, self.weight_decay >= 0, "0 or more")
-
-
-@dataclass(frozen=True)
 class Config:
     """Everything a run is a function of.
 
@@ -93,8 +79,8 @@ class Config:
     def __post_init__(self) -> None:
         for key in ("steps", "log_every", "eval_every", "checkpoint_every"):
             value = getattr(self, key)
-            _check(key, value, value >= 1, "1 or more")
-        _check("seed", self.seed, 0 <= self.seed < 2**63, "0 or more, below 2**63")
+            check(key, value, value >= 1, "1 or more")
+        check("seed", self.seed, 0 <= self.seed < 2**63, "0 or more, below 2**63")
 
     def to_json(self) -> dict[str, Any]:
         """Plain dicts and values, for run.json."""
@@ -185,8 +171,3 @@ def _as_type(value: Any, hint: Any, key: str) -> Any:
         return kind(value)
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(f"{key}: {json.dumps(value)}; expected {expected}") from error
-
-
-def _check(key: str, value: float, holds: bool, expected: str) -> None:
-    if not (math.isfinite(value) and holds):
-        raise InputError(f"{key}: {value}; expected {expected}")

@@ -25,7 +25,6 @@ from fastssl.training.device import resolve_device
 from fastssl.training.engine import train
 from fastssl.training.evaluation import accuracies
 from fastssl.training.record import MetricsLog, RunFolder, read_metrics, write_atomic
-from fastssl.training.schedules import cosine
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,8 @@ def start(config: Config, path: Path, *, overwrite: bool = False) -> Run:
     folder = RunFolder.create(path, overwrite=overwrite)
     folder.write_description(describe(experiment))
     write_atomic(folder.split_json, experiment.split.to_json().encode())
-    return Run(experiment, folder, build_optimizer(experiment), first_step=0)
+    optimizer = config.optim.build(experiment.algorithm.parameters())
+    return Run(experiment, folder, optimizer, first_step=0)
 
 
 def resume(path: Path, algorithm: str, changes: dict[str, Any]) -> Run:
@@ -150,7 +150,7 @@ def resume(path: Path, algorithm: str, changes: dict[str, Any]) -> Run:
                 "leave it out, or start another run"
             )
     read_metrics(folder.metrics_jsonl)
-    optimizer = build_optimizer(experiment)
+    optimizer = experiment.config.optim.build(experiment.algorithm.parameters())
     step = experiment.checkpoints(folder).load(experiment.algorithm, optimizer)
     return Run(experiment, folder, optimizer, first_step=step)
 
@@ -194,18 +194,6 @@ def load_trained(path: Path) -> tuple[Experiment, int]:
     """
     experiment, folder = reopen(path, any_device=True)
     return experiment, experiment.checkpoints(folder).load(experiment.algorithm)
-
-
-def build_optimizer(experiment: Experiment) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum over the parameters that the algorithm trains by gradient."""
-    optim = experiment.config.optim
-    return torch.optim.SGD(
-        [p for p in experiment.algorithm.parameters() if p.requires_grad],
-        lr=optim.lr,
-        momentum=optim.momentum,
-        nesterov=True,
-        weight_decay=optim.weight_decay,
-    )
 
 
 def fit(run: Run) -> None:
@@ -253,7 +241,7 @@ def fit(run: Run) -> None:
             algorithm,
             lambda step: Batch(*streams.at(step)),
             run.optimizer,
-            lambda step: config.optim.lr * cosine(step, config.steps),
+            lambda step: config.optim.settings(step, config.steps),
             evaluate,
             metrics,
             experiment.checkpoints(run.folder),

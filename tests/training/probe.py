@@ -75,7 +75,7 @@ def run(
             algorithm,
             batches,
             optimizer,
-            lambda step: 0.1 * cosine(step, steps),
+            lambda step: {"lr": 0.1 * cosine(step, steps)},
             lambda done: {"accuracy/test/network": done / 100},
             metrics,
             checkpoints(folder),
