@@ -15,6 +15,7 @@ COMMANDS = {
     "evaluate": "Test accuracy of a trained run.",
     "predict": "Classify images of your own with a trained run.",
     "report": "Compare runs: a table of accuracies and a plot.",
+    "reproduce": "Train the runs behind a table of results, and write it.",
     "bench": "Time the compiled ops on this machine.",
     "doctor": "What is installed, what is missing, how to get it.",
 }

@@ -113,6 +113,11 @@ def leaves(config: Any, prefix: str = "") -> dict[str, Any]:
     return values
 
 
+def settable(config: Config) -> dict[str, Any]:
+    """The leaves of a configuration that `override` takes: all but what its algorithm is."""
+    return {k: v for k, v in leaves(config).items() if k not in ("algorithm_name", "muscle")}
+
+
 def override(config: Config, changes: dict[str, Any]) -> Config:
     """A copy with values replaced by dotted key; a string is read as the type of the field.
 
@@ -120,7 +125,7 @@ def override(config: Config, changes: dict[str, Any]) -> Config:
         InputError: a key that does not exist (the nearest is named), a value of the wrong type, or
             one that its dataclass refuses.
     """
-    known = leaves(config).keys() - {"algorithm_name", "muscle"}
+    known = settable(config)
     for key, value in changes.items():
         if key not in known:
             raise unknown_name("set", key, known)
