@@ -5,20 +5,23 @@ from pathlib import Path
 
 import click
 
+from fastssl.cli.data_options import data_dir_option
 from fastssl.cli.table import aligned
+from fastssl.errors import InputError
 from fastssl.recipes.experiment import load_trained
 
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
-def evaluate(run: Path, as_json: bool) -> None:
+@data_dir_option
+def evaluate(run: Path, as_json: bool, data_dir: str | None) -> None:
     """Accuracy and error on the test images, for each network of RUN.
 
     RUN is the folder of a run; its last checkpoint is used.
     """
-    experiment, step = load_trained(run)
-    n = len(experiment.source.test_labels)
+    experiment, step = load_trained(run, data_dir=data_dir)
+    n = experiment.num_test
     networks = {
         name: {"accuracy": accuracy, "error": 1 - accuracy, "n": n}
         for name, accuracy in experiment.test_accuracies().items()
@@ -28,6 +31,8 @@ def evaluate(run: Path, as_json: bool) -> None:
         result = {"run": str(run), "data": data, "part": "test", "step": step, "networks": networks}
         click.echo(json.dumps(result))
         return
+    if not networks:
+        raise InputError(f"{run}: its data has no test images and none were held out")
     rows = [["network", "accuracy %", "error %", "n"]]
     for name, values in networks.items():
         percent = [f"{100 * values[key]:.2f}" for key in ("accuracy", "error")]

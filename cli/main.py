@@ -1,7 +1,7 @@
 """The command `fastssl`: the list of its commands, and how they end when something is wrong."""
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ COMMANDS = {
     "train": "Train a classifier from few labels.",
     "evaluate": "Test accuracy of a trained run.",
     "predict": "Classify images of your own with a trained run.",
+    "data": "Data sets: list, inspect, split, preview.",
     "report": "Compare runs: a table of accuracies and a plot.",
     "reproduce": "Train the runs behind a table of results, and write it.",
     "bench": "Time the compiled ops on this machine.",
@@ -26,12 +27,15 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 class OneLineError(click.ClickException):
     """An error the user can act on: one line on stderr and an exit code, never a traceback."""
 
-    def __init__(self, message: str, exit_code: int) -> None:
+    def __init__(self, message: str, exit_code: int, details: Sequence[str] = ()) -> None:
         super().__init__(" ".join(message.split()))
         self.exit_code = exit_code
+        self.details = details
 
     def show(self, file: object = None) -> None:
-        """Print it, without click's usage lines."""
+        """Print it, below what it counts, without click's usage lines."""
+        for detail in self.details:
+            click.echo(f"  {' '.join(detail.split())}", err=True)
         click.echo(f"Error: {self.message}", err=True)
 
 
@@ -74,7 +78,7 @@ def one_line() -> Iterator[None]:
     except click.UsageError as error:
         raise OneLineError(error.format_message(), error.exit_code) from error
     except InputError as error:
-        raise OneLineError(str(error), 2) from error
+        raise OneLineError(str(error), 2, error.details) from error
     except DivergedError as error:
         raise OneLineError(str(error), 1) from error
     except KeyboardInterrupt as error:

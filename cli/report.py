@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from fastssl.cli.table import aligned
+from fastssl.data.sources import short_name
 from fastssl.errors import InputError
 from fastssl.reporting.curves import draw_curves, short_names
 from fastssl.reporting.results import Result, results, summaries
@@ -53,4 +54,5 @@ def columns(result: Result) -> list[str]:
         reached = f"at step {result.step} of {result.steps}"
     else:
         reached = f"{100 * result.accuracy:.2f}"
-    return [result.algorithm, result.data, labels, str(result.seed), result.network, reached]
+    data = short_name(result.data)
+    return [result.algorithm, data, labels, str(result.seed), result.network, reached]

@@ -6,7 +6,9 @@ from typing import Any
 
 import click
 
+from fastssl.cli.data_options import holdout_option, source_options
 from fastssl.cli.main import INTERRUPTED, OneLineError
+from fastssl.data.sources import resolve_source, short_name
 from fastssl.errors import InputError, StoppedError
 from fastssl.recipes import RECIPES
 from fastssl.recipes.config import Config
@@ -25,7 +27,20 @@ DEFAULT_DATA = "digits"
     help="What muscle adds its term to: mean-teacher, fixmatch, or none; `muscle --base X` is the"
     " algorithm muscle+X.  [default: none, the labeled images' cross entropy]",
 )
-@click.option("--data", metavar="NAME", help=f"Data set: {', '.join(RECIPES)}.  [default: digits]")
+@click.option(
+    "--data",
+    metavar="NAME|PATH",
+    help=f"Data set: {', '.join(RECIPES)}; or a folder of images (one folder a class, and"
+    " unlabeled/), or a CSV of file,label beside them.  [default: digits]",
+)
+@source_options
+@holdout_option
+@click.option(
+    "--split",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A label split of `fastssl data split`, instead of drawing one.",
+)
 @click.option(
     "--labels",
     type=int,
@@ -67,6 +82,12 @@ def train(
     algorithm: str,
     base: str | None,
     data: str | None,
+    data_dir: str | None,
+    download: bool,
+    image_size: int | None,
+    skip_bad: bool,
+    holdout: float | None,
+    split: Path | None,
     labels: int | None,
     validation: int | None,
     seed: int | None,
@@ -95,6 +116,11 @@ def train(
     options: dict[str, Any] = {
         "data.labels": labels,
         "data.validation": validation,
+        "data.holdout": holdout,
+        "data.split": split and str(split.absolute()),
+        "data.data_dir": data_dir,
+        "data.image_size": image_size,
+        "data.skip_bad": skip_bad or None,
         "seed": seed,
         "steps": steps,
         "device": device,
@@ -103,6 +129,8 @@ def train(
     changes |= parse_settings(settings)
     if resume and overwrite:
         raise InputError("--resume and --overwrite exclude each other")
+    if data:
+        data = resolve_source(data)
     if resume and out:
         path = out
     else:
@@ -111,8 +139,10 @@ def train(
     if resume:
         run = resume_run(path, algorithm, ({"data.source": data} if data else {}) | changes)
     else:
-        run = start(config, path, overwrite=overwrite)
+        run = start(config, path, overwrite=overwrite, download=download)
     click.echo(introduction(run))
+    for remark in run.experiment.remarks():
+        click.echo(f"  {remark}")
     try:
         fit(run)
     except StoppedError as error:
@@ -135,14 +165,15 @@ def with_base(algorithm: str, base: str) -> str:
 def default_folder(config: Config) -> Path:
     """runs/ALGORITHM-DATA-LABELS-SEED."""
     labels = "all" if config.data.labels is None else config.data.labels
-    return Path("runs") / f"{config.algorithm_name}-{config.data.source}-{labels}-{config.seed}"
+    data = short_name(config.data.source)
+    return Path("runs") / f"{config.algorithm_name}-{data}-{labels}-{config.seed}"
 
 
 def conclude(run: Run) -> None:
     """Plot the curves, print the test accuracies and where everything is."""
     folder = run.folder
     draw_curves([folder], folder.curves_png)
-    n = len(run.experiment.source.test_labels)
+    n = run.experiment.num_test
     for network, accuracy in run.experiment.test_accuracies().items():
         click.echo(f"test accuracy {100 * accuracy:.2f} %  ({network}, n = {n})")
     for path in (
@@ -173,10 +204,12 @@ def parse_settings(settings: tuple[str, ...]) -> dict[str, str]:
 def introduction(run: Run) -> str:
     """One line on what is about to be trained."""
     config, split = run.experiment.config, run.experiment.split
+    name = short_name(config.data.source)
     held_out = f", {len(split.validation)} held out" if split.validation else ""
+    held_out += f", {len(split.test)} to test on" if split.test else ""
     done = f" (resumed after step {run.first_step})" if run.first_step else ""
     return (
-        f"{config.algorithm_name} on {config.data.source}: {len(split.labeled)} labeled and "
-        f"{len(split.unlabeled)} unlabeled images{held_out}, {config.steps} steps on "
+        f"{config.algorithm_name} on {name}: {len(split.labeled)} labeled "
+        f"and {len(split.unlabeled)} unlabeled images{held_out}, {config.steps} steps on "
         f"{config.device}{done}, in {run.folder.path}"
     )

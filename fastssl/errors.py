@@ -4,13 +4,20 @@ Anything else that is raised is a bug in fastssl and keeps its traceback.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 LISTED = 8  # names beyond which a message gives only the nearest
 
 
 class InputError(ValueError):
-    """Something the user gave is wrong: one line with what it was, what it got and expects."""
+    """Something the user gave is wrong: one line with what it was, what it got and expects.
+
+    `details`, one a line, are what the message counts: all the files that cannot be read.
+    """
+
+    def __init__(self, message: str, details: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.details = tuple(details)
 
 
 class DivergedError(RuntimeError):

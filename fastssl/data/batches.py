@@ -5,27 +5,29 @@ V views, B rows of which the first L are labeled, K channels, H x W pixels.
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from fastssl.data.philox import Purpose
-from fastssl.data.sources import ImageSource
+from fastssl.data.residence import Gatherer, fits
+from fastssl.data.sources import Source
 from fastssl.data.splits import LabelSplit
-from fastssl.data.streams import Stream
-from fastssl.data.views import ViewPolicy, augment
+from fastssl.data.streams import ALONE, Shard, Stream
+from fastssl.data.views import ViewPolicy, augment, normalise
 
 
 class TwoStreams:
     """Labeled and unlabeled images of a split, a fixed number of each a step.
 
-    The images stay on the device as uint8; only a step's positions travel. A step is a function of
-    (seed, step) alone.
+    The images stay on the device as uint8, or, where it cannot hold them, in their memory map on
+    the host, and only a step's rows travel. A step is a function of (seed, step) alone; of several
+    ranks each has its share of the labeled and of the unlabeled rows, as the one process would see
+    them.
     """
 
     def __init__(
         self,
-        source: ImageSource,
+        source: Source,
         split: LabelSplit,
         policies: Sequence[ViewPolicy],
         *,
@@ -33,41 +35,65 @@ class TwoStreams:
         unlabeled_rows: int,
         seed: int,
         device: torch.device,
+        shard: Shard = ALONE,
+        resident: bool | None = None,
     ) -> None:
-        """Put the images on the device.
+        """Put the images where they will be read from.
 
         Args:
             source: the data set.
             split: which of its images are labeled.
-            policies: one a view, V of them.
-            labeled_rows: L, labeled images a step, at least 1.
+            policies: one a view, V of them; points have no views, each is the point itself.
+            labeled_rows: L, labeled images a step over all ranks, at least 1.
             unlabeled_rows: B - L, unlabeled images a step; none where the split has none.
             seed: of the run.
             device: where the batches are wanted.
+            shard: which of several ranks this is.
+            resident: whether all images go to the device; None where they fit.
+
+        Raises:
+            InputError: rows that do not divide by the ranks.
         """
-        self.streams = [Stream(np.array(split.labeled), labeled_rows, seed, Purpose.LABELED_STREAM)]
+        resident = fits(source.images, device) if resident is None else resident
+        home = device if resident else torch.device("cpu")
+        parts = [(split.labeled, labeled_rows, Purpose.LABELED_STREAM)]
         if split.unlabeled and unlabeled_rows:
-            unlabeled = np.array(split.unlabeled)
-            self.streams.append(Stream(unlabeled, unlabeled_rows, seed, Purpose.UNLABELED_STREAM))
+            parts.append((split.unlabeled, unlabeled_rows, Purpose.UNLABELED_STREAM))
+        self.streams = [
+            Stream(torch.tensor(part, device=home), rows, seed, purpose, shard)
+            for part, rows, purpose in parts
+        ]
         self.policies = tuple(policies)
         self.seed = seed
-        self.labeled_rows = labeled_rows
-        self.images = source.images.to(device)
-        self.labels = source.labels.to(device)
+        self.device = device
+        self.images = source.images.to(home)
+        self.labels = source.labels.to(home)
+        self.gatherer = None if resident else Gatherer(self.images, self.positions, device)
         self.mean, self.std = source.mean.to(device), source.std.to(device)
-        self.row = torch.arange(sum(stream.rows for stream in self.streams), device=device)
+        rows = [torch.arange(rows)[shard.rows(rows)] for _, rows, _ in parts]
+        self.labeled_rows = len(rows[0])
+        # A row's number in the whole step, so that its views do not depend on the ranks.
+        self.row = torch.cat([rows[0], *(own + labeled_rows for own in rows[1:])]).to(device)
 
     @property
     def steps_per_pass(self) -> int:
         """Steps to a pass over the unlabeled images, or the labeled ones if there are no others."""
         return self.streams[-1].steps_per_pass
 
+    def positions(self, step: int) -> Tensor:
+        """Training images of this rank's rows of one step, int64 [B], labeled ones first."""
+        return torch.cat([stream.at(step) for stream in self.streams])
+
     def at(self, step: int) -> tuple[Tensor, Tensor]:
         """Normalised views float32 [V,B,K,H,W] of one step, and labels int64 [L] of rows [0, L)."""
-        drawn = np.concatenate([stream.at(step) for stream in self.streams])
-        position = torch.from_numpy(drawn).to(self.images.device, non_blocking=True)
+        position = self.positions(step)
+        images = self.images[position] if self.gatherer is None else self.gatherer.at(step)
+        labels = self.labels[position[: self.labeled_rows]].to(self.device, non_blocking=True)
+        if images.dtype != torch.uint8:
+            points = normalise(images, self.mean, self.std)
+            return points.expand(len(self.policies), *points.shape), labels
         views = augment(
-            self.images[position],
+            images,
             self.policies,
             seed=self.seed,
             step=step,
@@ -75,4 +101,4 @@ class TwoStreams:
             mean=self.mean,
             std=self.std,
         )
-        return views, self.labels[position[: self.labeled_rows]]
+        return views, labels

@@ -20,12 +20,14 @@ ROUNDS = 10
 
 
 class Purpose(enum.IntEnum):
-    """What a permutation is for; two purposes never share random numbers."""
+    """What random numbers are for; two purposes never share them."""
 
     TEST_SPLIT = 0
     LABEL_SPLIT = 1
     LABELED_STREAM = 2
     UNLABELED_STREAM = 3
+    SEQUESTERED = 4
+    POINTS = 5
 
 
 def permutation(n: int, *, seed: int, purpose: Purpose, number: int = 0) -> np.ndarray:

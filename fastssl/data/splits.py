@@ -4,15 +4,33 @@ N training images, C classes.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
 
 from fastssl.data.philox import Purpose, permutation
-from fastssl.errors import InputError
+from fastssl.data.shares import (
+    class_shares,
+    draw,
+    holdout_shares,
+    labels_per_class,
+    long_tail,
+    weighted_shares,
+)
+from fastssl.data.sources import UNKNOWN, Source
+from fastssl.errors import InputError, unknown_name
 
-FORMAT = 1
+FORMAT = 2
+HOLDOUT = 0.2  # of the labeled images of each class, where a source has no test part of its own
+PARTS = ("labeled", "unlabeled", "validation", "test")
+RULES = {
+    "balanced": "the same number of labels in every class",
+    "proportional": "labels in proportion to the classes' sizes",
+    "sequestered": "the same number in every subclass, none in one random subclass of each class",
+    "imbalanced": "a long tail: the first class has `ratio` times the labels of the last",
+}
 
 
 @dataclass(frozen=True)
@@ -20,14 +38,18 @@ class LabelSplit:
     """Disjoint, ascending positions in a source's training images; together they cover all of it.
 
     `validation` is in neither stream: it chooses hyper-parameters, so that the test part need not.
+    `test` is held out where the source has no test part of its own, and empty elsewhere.
     """
 
     source: str
     fingerprint: str
     seed: int
+    rule: str  # one of RULES, or "file"
+    sequestered: tuple[int, ...]  # subclasses without labels
     labeled: tuple[int, ...]
     unlabeled: tuple[int, ...]
     validation: tuple[int, ...]
+    test: tuple[int, ...]
 
     def to_json(self) -> str:
         """The text of `split.json`, one field a line."""
@@ -36,123 +58,201 @@ class LabelSplit:
         return "{\n" + ",\n".join(lines) + "\n}\n"
 
     @classmethod
-    def from_json(cls, text: str, *, fingerprint: str, num_images: int) -> "LabelSplit":
-        """Read `split.json` back for the source with this fingerprint and number of images.
+    def from_json(cls, text: str, source: Source) -> "LabelSplit":
+        """Read `split.json` back for the source it was made for.
 
         Raises:
-            InputError: not a split, a split of other data, or one whose parts overlap or leave
-                images out.
+            InputError: not a split, a split of other data, one whose parts overlap or leave images
+                out, or one that counts an image without a label as labeled.
         """
         try:
             fields = json.loads(text)
             version = fields.pop("format")
-            parts = {key: tuple(fields[key]) for key in ("labeled", "unlabeled", "validation")}
-            split = cls(**{**fields, **parts})
+            lists = {key: tuple(fields[key]) for key in (*PARTS, "sequestered") if key in fields}
+            split = cls(**{**fields, **lists}) if version == FORMAT else None
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError("split.json: not a label split written by fastssl") from error
-        if version != FORMAT:
+        if split is None:
             raise InputError(f"split.json: format {version}, this version reads {FORMAT}")
-        if split.fingerprint != fingerprint:
+        if split.fingerprint != source.fingerprint:
             raise InputError(
                 f"split.json: made for other data ({split.source}, {str(split.fingerprint)[:12]}), "
-                f"this data is {fingerprint[:12]}"
+                f"this data is {source.fingerprint[:12]}"
             )
-        positions = [*split.labeled, *split.unlabeled, *split.validation]
-        if not all(type(i) is int for i in positions) or sorted(positions) != list(
-            range(num_images)
-        ):
+        positions = [i for part in PARTS for i in getattr(split, part)]
+        n = len(source.labels)
+        if not all(type(i) is int for i in positions) or sorted(positions) != list(range(n)):
             raise InputError(
-                f"split.json: the parts do not hold each of the {num_images} training images once"
+                f"split.json: the parts do not hold each of the {n} training images once"
             )
-        return split
+        return _with_labels(split, source)
 
 
 def draw_split(
-    labels: Tensor,
-    num_classes: int,
+    source: Source,
     *,
     num_labels: int | None,
-    num_validation: int,
+    num_validation: int = 0,
+    holdout: float | None = None,
+    rule: str = "balanced",
+    ratio: float | None = None,
     seed: int,
-    source: str,
-    fingerprint: str,
 ) -> LabelSplit:
-    """Draw a balanced label split; the same arguments give the same split everywhere.
+    """Draw a label split; the same arguments give the same split everywhere.
 
     Args:
-        labels: int64 [N], of the training images.
-        num_classes: C.
-        num_labels: how many images keep their label, the same number of every class; None for all.
+        source: the data set; its images without a label stay unlabeled.
+        num_labels: how many images keep their label; None for all.
         num_validation: images held out, as evenly over the classes as the number allows. They come
             from the far end of each class's order, so holding them out changes no labeled image.
+        holdout: part of the labeled images of each class to test on, None for HOLDOUT. Only for a
+            source without a test part; where a class has fewer than two images nothing is held out.
+        rule: one of RULES, by which `num_labels` are shared.
+        ratio: of rule "imbalanced", the first class's labels to the last's.
         seed: of the split.
-        source: name of the data set, recorded.
-        fingerprint: of the data set, recorded.
 
     Raises:
         InputError: a number that is negative, zero labels, labels that do not divide by the
-            classes, or more than a class has.
+            classes, or more than a class has; a rule the source or the other arguments do not fit.
     """
-    order = torch.from_numpy(permutation(len(labels), seed=seed, purpose=Purpose.LABEL_SPLIT))
-    by_class = [order[labels[order] == c] for c in range(num_classes)]
-    held_out = class_shares(num_validation, [len(members) for members in by_class], "validation")
-    available = [len(members) - n for members, n in zip(by_class, held_out, strict=True)]
+    if rule not in RULES:
+        raise unknown_name("rule", rule, RULES)
+    if (ratio is not None) != (rule == "imbalanced"):
+        raise InputError(f"ratio: {ratio}; expected a number with rule imbalanced, and only there")
+    test = draw_test(source, holdout, seed)
+    known = source.labels.clone()
+    known[test] = UNKNOWN
+    groups, sequestered = known, ()
+    if rule == "sequestered":
+        groups, sequestered = _sequester(source, known, seed)
+    num_groups = max(source.num_classes, int(groups.max()) + 1)
+
+    order = torch.from_numpy(permutation(len(known), seed=seed, purpose=Purpose.LABEL_SPLIT))
+    members = [order[groups[order] == g] for g in range(num_groups)]
+    held_out = class_shares(num_validation, [len(m) for m in members], "validation")
+    available = [len(m) - n for m, n in zip(members, held_out, strict=True)]
+    # Groups that keep labels; the others give images to the unlabeled and validation parts alone.
+    giving = [g for g in range(num_groups) if g not in sequestered]
+    shares = _shares(rule, num_labels, [available[g] for g in giving], ratio)
+    kept = dict(zip(giving, shares, strict=True))
+
+    labeled = [m[: kept.get(g, 0)] for g, m in enumerate(members)]
+    validation = [m[end:] for m, end in zip(members, available, strict=True)]
+    return _assembled(
+        source, labeled, validation, test, seed=seed, rule=rule, sequestered=sequestered
+    )
+
+
+def split_from_positions(
+    source: Source,
+    labeled: Sequence[int],
+    *,
+    holdout: float | None = None,
+    seed: int,
+) -> LabelSplit:
+    """The split in which exactly these training images keep their label, such as a published one.
+
+    Raises:
+        InputError: a position out of range, twice, of an image without a label, or that is held
+            out to test on; or a class without one.
+    """
+    n = len(source.labels)
+    wrong = [i for i in labeled if not 0 <= i < n]
+    if wrong or len(set(labeled)) != len(labeled):
+        found = f"position {wrong[0]}" if wrong else "a position given twice"
+        raise InputError(f"labeled: {found}; expected different ones from 0 to {n - 1}")
+    test = draw_test(source, holdout, seed)
+    if both := sorted(set(test.tolist()) & set(labeled)):
+        raise InputError(f"labeled: image {both[0]} is held out to test on; give --holdout 0")
+    return _assembled(
+        source, [torch.tensor(sorted(labeled))], [], test, seed=seed, rule="file", sequestered=()
+    )
+
+
+def draw_test(source: Source, holdout: float | None, seed: int) -> Tensor:
+    """Ascending positions of the training images held out to test on, int64 [T]; see `holdout`.
+
+    Raises:
+        InputError: the source has a test part and `holdout` is given, or is not a fraction.
+    """
+    if len(source.test_labels):
+        if holdout is not None:
+            raise InputError(f"holdout: {source.name} has a test part of its own")
+        return torch.empty(0, dtype=torch.int64)
+    known = source.labels[source.labels != UNKNOWN]
+    counts = torch.bincount(known, minlength=source.num_classes).tolist()
+    shares = holdout_shares(HOLDOUT if holdout is None else holdout, counts)
+    return draw(source.labels, shares, seed=seed, purpose=Purpose.TEST_SPLIT)
+
+
+def _sequester(source: Source, known: Tensor, seed: int) -> tuple[Tensor, tuple[int, ...]]:
+    """Subclasses in place of classes, int64 [N], and those that lose their labels, one a class."""
+    if source.subclasses is None:
+        raise InputError(f"rule: {source.name} has no subclasses to sequester")
+    fine = source.subclasses.labels
+    groups = torch.where(known == UNKNOWN, UNKNOWN, fine)
+    parent = dict(zip(fine.tolist(), source.labels.tolist(), strict=True))
+    subclasses = sorted(parent)
+    chosen: dict[int, int] = {}
+    for i in permutation(len(subclasses), seed=seed, purpose=Purpose.SEQUESTERED).tolist():
+        chosen.setdefault(parent[subclasses[i]], subclasses[i])
+    return groups, tuple(sorted(chosen.values()))
+
+
+def _shares(
+    rule: str, num_labels: int | None, available: list[int], ratio: float | None
+) -> list[int]:
+    """How many labels every group keeps."""
+    if ratio is not None:
+        if num_labels is None:
+            raise InputError("labels: rule imbalanced needs a number")
+        return weighted_shares(num_labels, long_tail(len(available), ratio), available)
     if num_labels is None:
-        kept = available
-    else:
-        kept = [labels_per_class(num_labels, available)] * num_classes
-    parts = zip(by_class, kept, available, strict=True)
-    labeled, unlabeled, validation = zip(
-        *((m[:n], m[n:end], m[end:]) for m, n, end in parts), strict=True
-    )
+        return available
+    if rule == "proportional":
+        return weighted_shares(num_labels, [float(n) for n in available], available)
+    return [labels_per_class(num_labels, available)] * len(available)
 
-    def ascending(pieces: tuple[Tensor, ...]) -> tuple[int, ...]:
-        return tuple(sorted(torch.cat(pieces).tolist()))
 
-    return LabelSplit(
-        source=source,
-        fingerprint=fingerprint,
+def _assembled(
+    source: Source,
+    labeled: list[Tensor],
+    validation: list[Tensor],
+    test: Tensor,
+    *,
+    seed: int,
+    rule: str,
+    sequestered: tuple[int, ...],
+) -> LabelSplit:
+    """A split of these parts, and of all other images as the unlabeled ones."""
+    parts = {
+        name: sorted(i for piece in pieces for i in piece.tolist())
+        for name, pieces in (("labeled", labeled), ("validation", validation), ("test", [test]))
+    }
+    rest = torch.ones(len(source.labels), dtype=torch.bool)
+    for positions in parts.values():
+        rest[positions] = False
+    split = LabelSplit(
+        source=source.name,
+        fingerprint=source.fingerprint,
         seed=seed,
-        labeled=ascending(labeled),
-        unlabeled=ascending(unlabeled),
-        validation=ascending(validation),
+        rule=rule,
+        sequestered=sequestered,
+        unlabeled=tuple(rest.nonzero().flatten().tolist()),
+        **{name: tuple(positions) for name, positions in parts.items()},
     )
+    return _with_labels(split, source)
 
 
-def stratified(labels: Tensor, n: int, *, seed: int, purpose: Purpose) -> Tensor:
-    """Ascending positions of `n` images, evenly over the classes of labels int64 [N]."""
-    order = torch.from_numpy(permutation(len(labels), seed=seed, purpose=purpose))
-    counts = torch.bincount(labels).tolist()
-    shares = class_shares(n, counts, "test")
-    drawn = [order[labels[order] == c][:share] for c, share in enumerate(shares)]
-    return torch.cat(drawn).sort().values
-
-
-def class_shares(n: int, counts: list[int], part: str) -> list[int]:
-    """`n` images shared evenly by C classes that have `counts`; the first ones take the rest."""
-    if n < 0:
-        raise InputError(f"{part}: {n} images; expected 0 or more")
-    share, rest = divmod(n, len(counts))
-    shares = [share + (c < rest) for c in range(len(counts))]
-    if any(share > count for share, count in zip(shares, counts, strict=True)):
-        raise InputError(
-            f"{part}: {n} images take up to {max(shares)} of each class, "
-            f"the smallest has {min(counts)}"
-        )
-    return shares
-
-
-def labels_per_class(num_labels: int, available: list[int]) -> int:
-    """How many images of each class keep their label when `num_labels` do, with every check."""
-    num_classes = len(available)
-    if num_labels <= 0:
-        raise InputError(f"labels: {num_labels}; expected at least {num_classes}, one a class")
-    if num_labels % num_classes:
-        raise InputError(f"labels: {num_labels} does not divide by the {num_classes} classes")
-    each = num_labels // num_classes
-    if each > min(available):
-        raise InputError(
-            f"labels: {num_labels} needs {each} images of each class, "
-            f"the smallest has {min(available)} to give"
-        )
-    return each
+def _with_labels(split: LabelSplit, source: Source) -> LabelSplit:
+    """The split, if all parts but the unlabeled have labels and every class has a labeled image."""
+    for part in ("labeled", "validation", "test"):
+        positions = list(getattr(split, part))
+        without = (source.labels[positions] == UNKNOWN).nonzero().flatten().tolist()
+        if without:
+            raise InputError(f"{part}: training image {positions[without[0]]} has no label")
+    counts = torch.bincount(source.labels[list(split.labeled)], minlength=source.num_classes)
+    for c, count in enumerate(counts.tolist()):
+        if count == 0:
+            raise InputError(f"labels: class {source.class_names[c]!r} has no labeled image")
+    return split

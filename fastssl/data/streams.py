@@ -3,9 +3,33 @@
 from dataclasses import dataclass
 from functools import lru_cache
 
-import numpy as np
+import torch
+from torch import Tensor
 
 from fastssl.data.philox import Purpose, permutation
+from fastssl.errors import InputError
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The part of every step that one of several processes takes: row r goes to one rank alone."""
+
+    rank: int
+    ranks: int
+
+    def rows(self, total: int) -> slice:
+        """This rank's rows among the `total` of a step.
+
+        Raises:
+            InputError: they do not divide by the ranks.
+        """
+        if total % self.ranks:
+            raise InputError(f"data: {total} rows a step do not divide by {self.ranks} processes")
+        own = total // self.ranks
+        return slice(self.rank * own, (self.rank + 1) * own)
+
+
+ALONE = Shard(rank=0, ranks=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -14,30 +38,35 @@ class Stream:
 
     A step may straddle two permutations, or hold several when there are fewer images than rows;
     among draws p*n .. (p+1)*n - 1 each of the n images is exactly one. A step depends on
-    (seed, purpose, step) alone, so a resumed run sees the images it would have seen.
+    (seed, purpose, step) alone, so a resumed run sees the images it would have seen, and on any
+    number of ranks the steps together hold the same.
     """
 
-    images: np.ndarray  # int64 [n], positions in the source's training images
-    rows: int  # images a step
+    images: Tensor  # int64 [n], positions in the source's training images, where they are wanted
+    rows: int  # images a step, of all ranks together
     seed: int
     purpose: Purpose
+    shard: Shard = ALONE
 
     @property
     def steps_per_pass(self) -> int:
         """Steps to a pass over the images, rounded down, at least 1."""
         return max(1, len(self.images) // self.rows)
 
-    def at(self, step: int) -> np.ndarray:
-        """Positions of the images of one step, int64 [rows]."""
-        n = len(self.images)
-        first, last = step * self.rows, (step + 1) * self.rows  # draws [first, last)
+    def at(self, step: int) -> Tensor:
+        """Positions of this rank's images of one step, int64 [rows / ranks], beside `images`.
+
+        A pass is permuted on the device once, and its steps are slices of it.
+        """
+        n, own = len(self.images), self.shard.rows(self.rows)
+        first, last = step * self.rows + own.start, step * self.rows + own.stop
         passes = range(first // n, -(-last // n))
-        draws = np.concatenate([_one_pass(self, number) for number in passes])
+        draws = torch.cat([_one_pass(self, number) for number in passes])
         return draws[first - passes.start * n : last - passes.start * n]
 
 
 @lru_cache(maxsize=8)
-def _one_pass(stream: Stream, number: int) -> np.ndarray:
+def _one_pass(stream: Stream, number: int) -> Tensor:
     """The images of one pass in their order; kept, since a long pass serves many steps."""
     order = permutation(len(stream.images), seed=stream.seed, purpose=stream.purpose, number=number)
-    return stream.images[order]
+    return stream.images[torch.from_numpy(order).to(stream.images.device)]

@@ -20,7 +20,14 @@ class DataConfig:
 
     source: str
     labels: int | None = None  # images that keep their label, over all classes; None for all
+    rule: str = "balanced"  # by which the classes share the labels, see data.splits
+    ratio: float | None = None  # of rule imbalanced
     validation: int = 0  # training images held out
+    holdout: float | None = None  # part to test on, of a source without a test part; None for 0.2
+    split: str | None = None  # a file that says all this
+    data_dir: str | None = None  # root of named data sets; None for $FASTSSL_DATA or the user cache
+    image_size: int | None = None  # that a folder's images are resized to
+    skip_bad: bool = False  # leave a folder's broken images out
     labeled_rows: int = 64
     unlabeled_rows: int = 64
 

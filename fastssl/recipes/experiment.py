@@ -2,6 +2,7 @@
 
 import platform
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,18 @@ import fastssl
 from fastssl.algorithms import algorithm_type
 from fastssl.algorithms.base import Algorithm, Batch
 from fastssl.data.batches import TwoStreams
-from fastssl.data.sources import ImageSource, load_source
+from fastssl.data.sources import Source, load_source, resolve_source
+from fastssl.data.sources.image_folder import duplicates
 from fastssl.data.splits import LabelSplit, draw_split
 from fastssl.data.views import normalise
 from fastssl.errors import InputError, unknown_name
 from fastssl.models import build_model
-from fastssl.recipes import RECIPES
-from fastssl.recipes.config import Config, from_json, leaves, override
+from fastssl.recipes import recipe_for
+from fastssl.recipes.config import Config, DataConfig, from_json, leaves, override
 from fastssl.training.checkpoint import Checkpoints
 from fastssl.training.device import resolve_device
 from fastssl.training.engine import train
-from fastssl.training.evaluation import accuracies
+from fastssl.training.evaluation import ROWS, accuracies
 from fastssl.training.record import MetricsLog, RunFolder, read_metrics, write_atomic
 
 
@@ -32,7 +34,7 @@ class Experiment:
     """A configuration and what it stands for, on its device."""
 
     config: Config
-    source: ImageSource
+    source: Source
     split: LabelSplit
     algorithm: Algorithm
     device: torch.device
@@ -44,12 +46,55 @@ class Experiment:
 
     def inputs(self, images: Tensor) -> Tensor:
         """Images uint8 [N,K,H,W] as the network sees them: float32, normalised, on the device."""
-        return normalise(images, self.source.mean, self.source.std).to(self.device)
+        mean, std = (x.to(self.device) for x in (self.source.mean, self.source.std))
+        return normalise(images.to(self.device), mean, std)
+
+    @property
+    def num_test(self) -> int:
+        """Images of the test part: the source's own, or those the split holds out; 0 for none."""
+        return len(self.source.test_labels) or len(self.split.test)
 
     def test_accuracies(self) -> dict[str, float]:
-        """Accuracy of each network on the test part."""
-        images, labels = self.source.test_images, self.source.test_labels
-        return accuracies(self.algorithm, self.inputs(images), labels.to(self.device))
+        """Accuracy of each network on the test part; of none without test images."""
+        source = self.source
+        if len(source.test_labels):
+            return self._accuracies(source.test_images, source.test_labels)
+        return self._accuracies(source.images, source.labels, self.split.test)
+
+    def validation_accuracies(self) -> dict[str, float]:
+        """Accuracy of each network on the validation part; of none if there is none."""
+        return self._accuracies(self.source.images, self.source.labels, self.split.validation)
+
+    def _accuracies(
+        self, images: Tensor, labels: Tensor, positions: Sequence[int] | None = None
+    ) -> dict[str, float]:
+        """Accuracy on images uint8 [N,K,H,W], or on those at `positions`; few are read at once."""
+        chosen = torch.arange(len(images)) if positions is None else torch.tensor(positions)
+        if not len(chosen):
+            return {}
+
+        def batches() -> Iterator[Tensor]:
+            for rows in chosen.split(ROWS):
+                yield self.inputs(images[rows])
+
+        return accuracies(self.algorithm, batches(), labels[chosen].to(self.device))
+
+    def remarks(self) -> list[str]:
+        """What its user should know about the data, a line each."""
+        source, split = self.source, self.split
+        lines = []
+        if source.files and source.files.skipped:
+            lines.append(f"left out, cannot be read: {'; '.join(source.files.skipped)}")
+        if not self.num_test:
+            lines.append(
+                "no test figure: the data has no test images, and nothing was held out; that needs "
+                "two labeled images of each class and --holdout above 0"
+            )
+        trained = [*split.labeled, *split.unlabeled, *split.validation]
+        if same := duplicates(source, list(split.test), trained):
+            listed = "; ".join(f"{tested} = {known}" for tested, known in same)
+            lines.append(f"{len(same)} test images are in the training part too: {listed}")
+        return lines
 
 
 def configure(algorithm: str, data: str, changes: dict[str, Any]) -> Config:
@@ -59,36 +104,86 @@ def configure(algorithm: str, data: str, changes: dict[str, Any]) -> Config:
         InputError: an unknown algorithm, data set or key, or a value that is not possible.
     """
     algorithm_type(algorithm)
-    if data not in RECIPES:
-        raise unknown_name("data", data, RECIPES)
-    config = override(RECIPES[data](algorithm), changes)
+    config = override(recipe_for(resolve_source(data))(algorithm), changes)
     return override(config, {"device": str(resolve_device(config.device))})
 
 
-def build(config: Config, split: LabelSplit | None = None) -> Experiment:
+def read_source(config: DataConfig, *, download: bool = False) -> Source:
+    """The data set of a configuration.
+
+    Raises:
+        InputError: it is not there, or damaged.
+    """
+    return load_source(
+        config.source,
+        data_dir=config.data_dir,
+        download=download,
+        image_size=config.image_size,
+        skip_bad=config.skip_bad,
+    )
+
+
+def make_split(source: Source, config: DataConfig, seed: int) -> LabelSplit:
+    """The label split of a configuration: read from its file, or drawn.
+
+    Raises:
+        InputError: the file is of other data, or other values are given beside it; or as
+            `draw_split`.
+    """
+    if config.split is None:
+        return draw_split(
+            source,
+            num_labels=config.labels,
+            num_validation=config.validation,
+            holdout=config.holdout,
+            rule=config.rule,
+            ratio=config.ratio,
+            seed=seed,
+        )
+    plain = DataConfig(source=config.source)
+    for key in ("labels", "validation", "holdout", "rule", "ratio"):
+        if getattr(config, key) != getattr(plain, key):
+            raise InputError(f"split: {config.split} says it all; leave out data.{key}")
+    return read_split(Path(config.split), source)
+
+
+def read_split(path: Path, source: Source) -> LabelSplit:
+    """A file with a label split of this source.
+
+    Raises:
+        InputError: it cannot be read, or as `LabelSplit.from_json`.
+    """
+    try:
+        text = path.read_text()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read; the run needs it") from error
+    return LabelSplit.from_json(text, source)
+
+
+def build(
+    config: Config,
+    source: Source | None = None,
+    split: LabelSplit | None = None,
+    *,
+    download: bool = False,
+) -> Experiment:
     """Join data, model and algorithm; freshly initialised from the seed.
 
     Args:
         config: of the run.
-        split: of the run, if it has one already; else it is drawn.
+        source: of the configuration, if it is read already.
+        split: of the run, if it has one already; else it is made.
+        download: fetch a named data set that is not there.
 
     Raises:
         InputError: the data set, split, model or device cannot be had.
     """
     device = resolve_device(config.device)
-    source = load_source(config.data.source)
-    split = split or draw_split(
-        source.labels,
-        source.num_classes,
-        num_labels=config.data.labels,
-        num_validation=config.data.validation,
-        seed=config.seed,
-        source=source.name,
-        fingerprint=source.fingerprint,
-    )
+    source = source or read_source(config.data, download=download)
+    split = split or make_split(source, config.data, config.seed)
     torch.manual_seed(config.seed)
     network = build_model(
-        config.model.name, source.images.shape[1], source.num_classes, **config.model.options
+        config.model.name, source.shape[0], source.num_classes, **config.model.options
     )
     kind, _ = algorithm_type(config.algorithm_name)
     algorithm = kind(network, config.algorithm, config.muscle)
@@ -111,13 +206,13 @@ class Run:
     first_step: int
 
 
-def start(config: Config, path: Path, *, overwrite: bool = False) -> Run:
+def start(config: Config, path: Path, *, overwrite: bool = False, download: bool = False) -> Run:
     """A new run: everything is checked and built before the folder is touched.
 
     Raises:
         InputError: as `build`; or the folder cannot be used, or holds a run that must stay.
     """
-    experiment = build(config)
+    experiment = build(config, download=download)
     folder = RunFolder.create(path, overwrite=overwrite)
     folder.write_description(describe(experiment))
     write_atomic(folder.split_json, experiment.split.to_json().encode())
@@ -155,15 +250,18 @@ def resume(path: Path, algorithm: str, changes: dict[str, Any]) -> Run:
     return Run(experiment, folder, optimizer, first_step=step)
 
 
-def reopen(path: Path, *, any_device: bool = False) -> tuple[Experiment, RunFolder]:
+def reopen(
+    path: Path, *, any_device: bool = False, data_dir: str | None = None
+) -> tuple[Experiment, RunFolder]:
     """The experiment of a run folder, rebuilt from its run.json and split.json, weights not loaded.
 
     Args:
         path: the folder.
         any_device: use the CPU if the run's own device is not there.
+        data_dir: where its named data set is now, if not where it was.
 
     Raises:
-        InputError: not a run folder, its device is not there, or its files are damaged.
+        InputError: not a run folder, its data or device is not there, or its files are damaged.
     """
     folder = RunFolder.open(path)
     config = from_json(folder.description().get("config"))
@@ -173,26 +271,22 @@ def reopen(path: Path, *, any_device: bool = False) -> tuple[Experiment, RunFold
         if not any_device:
             raise
         config = override(config, {"device": "cpu"})
-    source = load_source(config.data.source)
-    try:
-        text = folder.split_json.read_text()
-    except (OSError, ValueError) as error:
-        raise InputError(f"{folder.split_json} cannot be read; the run needs it") from error
-    split = LabelSplit.from_json(
-        text, fingerprint=source.fingerprint, num_images=len(source.images)
-    )
-    return build(config, split), folder
+    if data_dir is not None:
+        config = override(config, {"data.data_dir": data_dir})
+    source = read_source(config.data)
+    return build(config, source, read_split(folder.split_json, source)), folder
 
 
-def load_trained(path: Path) -> tuple[Experiment, int]:
+def load_trained(path: Path, *, data_dir: str | None = None) -> tuple[Experiment, int]:
     """The experiment of a run folder with the networks of its last checkpoint, and that step.
 
-    On the device it was trained on, or on the CPU if there is no such device here.
+    On the device it was trained on, or on the CPU if there is no such device here. `data_dir` is
+    where its named data set is now, if not where it was.
 
     Raises:
         InputError: not a run folder, no checkpoint, or a damaged one.
     """
-    experiment, folder = reopen(path, any_device=True)
+    experiment, folder = reopen(path, any_device=True, data_dir=data_dir)
     return experiment, experiment.checkpoints(folder).load(experiment.algorithm)
 
 
@@ -207,9 +301,9 @@ def fit(run: Run) -> None:
         DivergedError, StoppedError: as `engine.train`.
     """
     experiment, config = run.experiment, run.experiment.config
-    source, algorithm = experiment.source, experiment.algorithm
+    algorithm = experiment.algorithm
     streams = TwoStreams(
-        source,
+        experiment.source,
         experiment.split,
         [config.views.weak]
         + [config.views.hard] * algorithm.hard_views
@@ -219,15 +313,10 @@ def fit(run: Run) -> None:
         seed=config.seed,
         device=experiment.device,
     )
-    held_out = list(experiment.split.validation)
-    validation_images = experiment.inputs(source.images[held_out])
-    validation_labels = source.labels[held_out].to(experiment.device)
 
     def evaluate(done: int) -> dict[str, float]:
-        parts = {}
-        if held_out:
-            parts["validation"] = accuracies(algorithm, validation_images, validation_labels)
-        if done == config.steps or not held_out:
+        parts = {"validation": experiment.validation_accuracies()}
+        if done == config.steps or not experiment.split.validation:
             parts["test"] = experiment.test_accuracies()
         return {
             f"accuracy/{part}/{network}": value

@@ -1,5 +1,7 @@
 """Accuracy of an algorithm's networks. N images, K channels, H x W pixels, C classes."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -8,22 +10,26 @@ from fastssl.algorithms.base import Algorithm
 ROWS = 1024  # images a forward pass
 
 
-def predict_all(algorithm: Algorithm, images: Tensor) -> dict[str, Tensor]:
-    """Logits [N,C] of every network for normalised images [N,K,H,W], in evaluation mode."""
+def predict_all(algorithm: Algorithm, batches: Iterable[Tensor]) -> dict[str, Tensor]:
+    """Logits [N,C] of every network for batches of normalised images [ROWS,K,H,W] and a rest.
+
+    In evaluation mode, and with one batch at a time on the device.
+    """
     was_training = algorithm.training
     algorithm.eval()
+    predictors = algorithm.predictors()
+    logits: dict[str, list[Tensor]] = {name: [] for name in predictors}
     with torch.inference_mode():
-        logits = {
-            name: torch.cat([predict(rows) for rows in images.split(ROWS)])
-            for name, predict in algorithm.predictors().items()
-        }
+        for images in batches:
+            for name, predict in predictors.items():
+                logits[name].append(predict(images))
     algorithm.train(was_training)
-    return logits
+    return {name: torch.cat(rows) for name, rows in logits.items()}
 
 
-def accuracies(algorithm: Algorithm, images: Tensor, labels: Tensor) -> dict[str, float]:
-    """Part of normalised images [N,K,H,W] that each network gives its label, int64 [N]."""
+def accuracies(algorithm: Algorithm, batches: Iterable[Tensor], labels: Tensor) -> dict[str, float]:
+    """Part of the images, as `predict_all` takes them, that each network gives its label [N]."""
     return {
         name: (logits.argmax(1) == labels).double().mean().item()
-        for name, logits in predict_all(algorithm, images).items()
+        for name, logits in predict_all(algorithm, batches).items()
     }

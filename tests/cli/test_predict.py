@@ -77,4 +77,4 @@ def test_bad_input(refused, trained, folder):
     assert "Missing argument" in refused("predict", path)
     assert "is not a run folder" in refused("predict", folder, folder / "0.png")
     (folder / "empty").mkdir()
-    assert "no PNG or JPEG" in refused("predict", path, folder / "empty")
+    assert "no image file" in refused("predict", path, folder / "empty")

@@ -172,7 +172,7 @@ def test_a_diverged_run_says_so_in_one_line(fastssl, tmp_path):
     ("arguments", "message"),
     [
         (["muscle", "--data", "digit"], "did you mean 'digits'"),
-        (["muscle", "--data", "./folder"], "known: digits"),
+        (["muscle", "--data", "./folder"], "there is no folder ./folder"),
         (["mussel", "--labels", "20"], "did you mean 'muscle'"),
         (["muscle", "--base", "mean_teacher"], "did you mean 'muscle+mean-teacher'"),
         (["fixmatch", "--base", "mean-teacher"], "--base: fixmatch takes none"),

@@ -3,9 +3,11 @@
 import pytest
 import torch
 
+from fastssl.data import residence
 from fastssl.data.batches import TwoStreams
 from fastssl.data.sources import load_source
 from fastssl.data.splits import draw_split
+from fastssl.data.streams import Shard
 from fastssl.data.views import ViewPolicy, normalise
 
 PLAIN = ViewPolicy()
@@ -16,16 +18,8 @@ def digits():
     return load_source("digits")
 
 
-def streams(source, *, num_labels=20, policies=(PLAIN, PLAIN), rows=(64, 32), seed=0):
-    split = draw_split(
-        source.labels,
-        source.num_classes,
-        num_labels=num_labels,
-        num_validation=100,
-        seed=0,
-        source=source.name,
-        fingerprint=source.fingerprint,
-    )
+def streams(source, *, num_labels=20, policies=(PLAIN, PLAIN), rows=(64, 32), seed=0, **rest):
+    split = draw_split(source, num_labels=num_labels, num_validation=100, seed=0)
     joined = TwoStreams(
         source,
         split,
@@ -33,7 +27,7 @@ def streams(source, *, num_labels=20, policies=(PLAIN, PLAIN), rows=(64, 32), se
         labeled_rows=rows[0],
         unlabeled_rows=rows[1],
         seed=seed,
-        device=torch.device("cpu"),
+        **{"device": torch.device("cpu"), **rest},
     )
     return joined, split
 
@@ -77,3 +71,49 @@ def test_without_unlabeled_images_a_step_is_labeled(digits):
     views, labels = joined.at(0)
     assert views.shape[1] == len(labels) == 64
     assert joined.steps_per_pass == len(split.labeled) // 64
+
+
+def test_two_ranks_have_the_rows_and_views_of_one_process(digits):
+    policies = [PLAIN, ViewPolicy(rotate=20, noise=0.1)]
+    whole, _ = streams(digits, policies=policies)
+    halves = [streams(digits, policies=policies, shard=Shard(rank, 2))[0] for rank in (0, 1)]
+    for step in (0, 7):
+        views, labels = whole.at(step)
+        own, own_labels = zip(*(half.at(step) for half in halves), strict=True)
+        assert torch.equal(torch.cat(own_labels), labels)
+        labeled = torch.cat([rows[:, :32] for rows in own], 1)
+        unlabeled = torch.cat([rows[:, 32:] for rows in own], 1)
+        assert torch.equal(torch.cat([labeled, unlabeled], 1), views)
+
+
+def test_images_gathered_ahead_are_the_same_at_any_step(digits):
+    policies = [ViewPolicy(rotate=20)]
+    resident, _ = streams(digits, policies=policies)
+    gathered, _ = streams(digits, policies=policies, resident=False)
+    for step in (0, 1, 2, 9, 10, 3):  # in order, ahead, back
+        for one, other in zip(resident.at(step), gathered.at(step), strict=True):
+            assert torch.equal(one, other)
+
+
+def test_what_the_device_cannot_hold_stays_on_the_host(gpu, digits, monkeypatch):
+    monkeypatch.setattr(residence, "SHARE", 0.0)
+    gathered, _ = streams(digits, device=gpu)
+    assert gathered.images.device.type == "cpu"
+    monkeypatch.undo()
+    resident, _ = streams(digits, device=gpu)
+    assert resident.images.device.type == "cuda"
+    for one, other in zip(resident.at(3), gathered.at(3), strict=True):
+        assert one.device.type == "cuda"
+        assert torch.equal(one, other)
+
+
+def test_points_are_their_own_views():
+    source = load_source("two_spirals")
+    joined, split = streams(source, num_labels=40, rows=(40, 100))
+    views, labels = joined.at(0)
+    assert views.shape == (2, 140, 2)
+    assert torch.equal(views[0], views[1])
+    position = torch.cdist(views[0], source.images).argmin(1)
+    assert torch.equal(views[0], source.images[position])
+    assert torch.equal(source.labels[position[:40]], labels)
+    assert set(position[:40].tolist()) == set(split.labeled)

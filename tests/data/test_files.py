@@ -63,7 +63,7 @@ def test_unreadable_files_are_named(tmp_path):
     with pytest.raises(InputError, match="there is no"):
         find_images([tmp_path / "absent.png"])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="no PNG or JPEG file"):
+    with pytest.raises(InputError, match="no image file"):
         find_images([tmp_path / "empty"])
 
 
