@@ -17,16 +17,34 @@ STABLE_TORCH_LIBRARY(fastssl, m) {
       "out_weight, Tensor out_bias, float negative_slope, bool needs_raw_output, bool "
       "needs_features, bool needs_parameters) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, "
       "Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+  m.def("entropy(Tensor logits, bool needs_gradient) -> (Tensor, Tensor)");
+  m.def("entropy_backward(Tensor grad, Tensor gradient, Tensor logits) -> Tensor");
   m.def("joint_distribution(Tensor logits_a, Tensor logits_b) -> Tensor");
   m.def(
       "joint_distribution_backward(Tensor grad, Tensor logits_a, Tensor logits_b, bool needs_a, "
       "bool needs_b) -> (Tensor, Tensor)");
+  m.def(
+      "kl_divergence(Tensor target_logits, Tensor logits, bool needs_gradient) -> (Tensor, "
+      "Tensor)");
+  m.def("kl_divergence_backward(Tensor grad, Tensor gradient, Tensor logits) -> Tensor");
   m.def("mutual_information(Tensor logits_a, Tensor logits_b) -> (Tensor, Tensor)");
   m.def(
       "mutual_information_backward(Tensor grad, Tensor joint, Tensor logits_a, Tensor logits_b, "
       "bool needs_a, bool needs_b) -> (Tensor, Tensor)");
+  m.def(
+      "pseudo_label_cross_entropy(Tensor weak_logits, Tensor strong_logits, float threshold, bool "
+      "needs_gradient) -> (Tensor, Tensor, Tensor)");
+  m.def(
+      "pseudo_label_cross_entropy_backward(Tensor grad, Tensor gradient, Tensor logits) -> Tensor");
   m.def("softmax_hessian_product(Tensor logits, Tensor tangent) -> Tensor");
+  m.def(
+      "softmax_mse(Tensor target_logits, Tensor logits, bool needs_gradient) -> (Tensor, Tensor)");
+  m.def("softmax_mse_backward(Tensor grad, Tensor gradient, Tensor logits) -> Tensor");
   m.def("unit_perturbation(Tensor direction, float radius) -> Tensor");
+  m.def(
+      "weighted_cross_entropy(Tensor logits, Tensor targets, Tensor weights, bool needs_gradient) "
+      "-> (Tensor, Tensor)");
+  m.def("weighted_cross_entropy_backward(Tensor grad, Tensor gradient, Tensor logits) -> Tensor");
 }
 
 namespace {

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 
 def accumulation_eps(dtype: torch.dtype) -> float:
@@ -96,3 +97,54 @@ def check_compiles(
             evaluate(function, inputs, None), evaluate(compiled, inputs, None), strict=True
         ):
             torch.testing.assert_close(theirs, ours)
+
+
+def check_dispatches(function: Callable, inputs: Sequence[Tensor], name: str) -> None:
+    """One call of the op forward, one of its gradient backward, and nothing else."""
+
+    class Record(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            calls.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    calls: list[str] = []
+    wanted = [x for x in inputs if x.requires_grad]
+    grad = torch.ones_like(function(*inputs))
+    with Record():
+        output = function(*inputs)
+        assert calls == [f"fastssl.{name}.default"]
+        torch.autograd.grad(output, wanted, grad)
+    assert calls == [f"fastssl.{name}.default", f"fastssl.{name}_backward.default"]
+
+
+def allocated_bytes(call: Callable[[], object], device: torch.device) -> int:
+    """Bytes of tensors that a call allocates, freed again or not."""
+    if device.type == "cuda":
+        counter = "allocated_bytes.all.allocated"
+        before = torch.cuda.memory_stats(device)[counter]
+        call()
+        return torch.cuda.memory_stats(device)[counter] - before
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
+        kept = call()
+    del kept
+    events = profile.profiler.kineto_results.events()
+    return sum(max(0, event.nbytes()) for event in events if event.name() == "[memory]")
+
+
+def check_allocations(
+    function: Callable, inputs: Sequence[Tensor], expected: Sequence[int], device: torch.device
+) -> None:
+    """Bytes allocated forward and, if the inputs require a gradient, backward.
+
+    Exactly so many on the CPU; CUDA's allocator rounds up, and its kernels have a small workspace.
+    """
+    wanted = [x for x in inputs if x.requires_grad]
+    output = function(*inputs)
+    found = [allocated_bytes(lambda: function(*inputs), device)]
+    if wanted:
+        grad = torch.ones_like(output)
+        found.append(allocated_bytes(lambda: torch.autograd.grad(output, wanted, grad), device))
+    slack = 1 << 15 if device.type == "cuda" else 0
+    for got, want in zip(found, expected, strict=True):
+        assert want <= got <= want + slack, f"{got} bytes allocated, expected {want}"
