@@ -5,6 +5,7 @@ alone is "muscle+supervised".
 """
 
 from fastssl.algorithms.base import Algorithm
+from fastssl.algorithms.ccn import CCN
 from fastssl.algorithms.fixmatch import FixMatch
 from fastssl.algorithms.mean_teacher import MeanTeacher
 from fastssl.algorithms.supervised import Supervised
@@ -13,11 +14,20 @@ from fastssl.errors import unknown_name
 __all__ = ["BASES", "NAMES", "algorithm_type"]
 
 BASES: dict[str, type[Algorithm]] = {
+    "ccn": CCN,
     "fixmatch": FixMatch,
     "mean-teacher": MeanTeacher,
     "supervised": Supervised,
 }
-NAMES = (*BASES, "muscle", *(f"muscle+{base}" for base in BASES if base != "supervised"))
+NAMES = (
+    *BASES,
+    "muscle",
+    *(
+        f"muscle+{base}"
+        for base, kind in BASES.items()
+        if kind.takes_muscle and base != "supervised"
+    ),
+)
 
 
 def algorithm_type(name: str) -> tuple[type[Algorithm], bool]:

@@ -22,6 +22,7 @@ class Batch:
 
     views: Tensor  # [V+T,B,K,H,W], normalised; views[0] is the weak one
     labels: Tensor  # int64 [L], of rows [0, L)
+    index: Tensor  # int64 [B], the rows' positions among the training images
 
 
 @dataclass(frozen=True)
@@ -42,14 +43,18 @@ class Algorithm(nn.Module):
         network: the student, the network that is trained.
         config: of the subclass's `config_type`.
         muscle: the term that makes MUSCLE of it, and its hard views; None for the algorithm alone.
+        num_images: training images, for an algorithm that keeps something of each.
     """
 
     config_type: ClassVar[type]  # its frozen dataclass of hyper-parameters
     needs_unlabeled: ClassVar[bool] = True
+    takes_muscle: ClassVar[bool] = True
     hard_views: int = 0  # of each image, beside the weak one
     teacher_views: int = 0  # T
 
-    def __init__(self, network: Backbone, config: Any, muscle: Muscle | None = None) -> None:
+    def __init__(
+        self, network: Backbone, config: Any, muscle: Muscle | None = None, num_images: int = 0
+    ) -> None:
         super().__init__()
         self.network = network
         self.config = config

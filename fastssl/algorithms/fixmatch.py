@@ -51,9 +51,13 @@ class FixMatch(Algorithm):
     hard_views = 1
 
     def __init__(
-        self, network: Backbone, config: FixMatchConfig, muscle: Muscle | None = None
+        self,
+        network: Backbone,
+        config: FixMatchConfig,
+        muscle: Muscle | None = None,
+        num_images: int = 0,
     ) -> None:
-        super().__init__(network, config, muscle)
+        super().__init__(network, config, muscle, num_images)
         self.average = WeightAverage(network, config.decay)
 
     def objective(self, logits: Tensor, batch: Batch) -> Loss:

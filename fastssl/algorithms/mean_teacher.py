@@ -51,9 +51,13 @@ class MeanTeacher(Algorithm):
     teacher_views = 1
 
     def __init__(
-        self, network: Backbone, config: MeanTeacherConfig, muscle: Muscle | None = None
+        self,
+        network: Backbone,
+        config: MeanTeacherConfig,
+        muscle: Muscle | None = None,
+        num_images: int = 0,
     ) -> None:
-        super().__init__(network, config, muscle)
+        super().__init__(network, config, muscle, num_images)
         self.teacher = WeightAverage(network, config.decay)
         self.register_buffer("consistency_weight", torch.zeros(()))
         self.before_epoch(State(step=0, epoch=0))

@@ -26,7 +26,8 @@ class Supervised(Algorithm):
     def loss(self, batch: Batch) -> Loss:
         """Without MUSCLE the labeled rows alone go through the network."""
         if self.muscle is None:
-            batch = Batch(batch.views[:, : len(batch.labels)], batch.labels)
+            L = len(batch.labels)
+            batch = Batch(batch.views[:, :L], batch.labels, batch.index[:L])
         return super().loss(batch)
 
     def objective(self, logits: Tensor, batch: Batch) -> Loss:

@@ -18,7 +18,7 @@ from fastssl.data.sources import Source, load_source, resolve_source
 from fastssl.data.sources.image_folder import duplicates
 from fastssl.data.splits import LabelSplit, draw_split
 from fastssl.data.views import normalise
-from fastssl.errors import InputError, unknown_name
+from fastssl.errors import InputError
 from fastssl.models import build_model
 from fastssl.recipes import recipe_for
 from fastssl.recipes.config import Config, DataConfig, from_json, leaves, override
@@ -186,7 +186,7 @@ def build(
         config.model.name, source.shape[0], source.num_classes, **config.model.options
     )
     kind, _ = algorithm_type(config.algorithm_name)
-    algorithm = kind(network, config.algorithm, config.muscle)
+    algorithm = kind(network, config.algorithm, config.muscle, len(source.labels))
     if algorithm.needs_unlabeled and not (split.unlabeled and config.data.unlabeled_rows):
         raise InputError(
             f"labels: {config.algorithm_name} needs unlabeled images and there are none; "

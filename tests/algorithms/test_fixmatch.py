@@ -29,7 +29,9 @@ def make(muscle=None, **values):
 def test_loss_and_gradient_are_the_papers(muscle, kept):
     network = build_model("small_cnn", 1, C).double()
     student = copy.deepcopy(network)
-    batch = Batch(torch.randn(4 if muscle else 2, B, 1, 8, 8, dtype=torch.float64), LABELS)
+    batch = Batch(
+        torch.randn(4 if muscle else 2, B, 1, 8, 8, dtype=torch.float64), LABELS, torch.arange(B)
+    )
 
     p = probabilities(student, batch.views)
     confidences = p[0, L:].amax(1).sort(descending=True).values
@@ -57,7 +59,7 @@ def test_loss_and_gradient_are_the_papers(muscle, kept):
 
 def test_the_average_is_evaluated_with_the_students_statistics():
     algorithm = make(decay=0.5)
-    algorithm.loss(Batch(torch.randn(2, B, 1, 8, 8, dtype=torch.float64), LABELS))
+    algorithm.loss(Batch(torch.randn(2, B, 1, 8, 8, dtype=torch.float64), LABELS, torch.arange(B)))
     with torch.no_grad():
         for parameter in algorithm.network.parameters():
             parameter += torch.randn_like(parameter)

@@ -32,7 +32,7 @@ def make(muscle, **values):
 
 def make_batch(algorithm):
     views = 1 + algorithm.hard_views + algorithm.teacher_views
-    return Batch(torch.randn(views, B, 1, 8, 8, dtype=torch.float64), LABELS)
+    return Batch(torch.randn(views, B, 1, 8, 8, dtype=torch.float64), LABELS, torch.arange(B))
 
 
 @MUSCLES

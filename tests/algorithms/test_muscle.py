@@ -22,7 +22,9 @@ V, B, L, C = 4, 10, 4, 5
 
 @pytest.fixture
 def batch():
-    return Batch(torch.randn(V, B, 1, 8, 8, dtype=torch.float64), torch.tensor([0, 4, 2, 2]))
+    return Batch(
+        torch.randn(V, B, 1, 8, 8, dtype=torch.float64), torch.tensor([0, 4, 2, 2]), torch.arange(B)
+    )
 
 
 @pytest.fixture
@@ -70,7 +72,7 @@ def test_all_views_are_one_batch_norm_batch(network, batch):
 
 def test_unlabeled_rows_move_the_network(network, batch):
     views = batch.views.clone().requires_grad_()
-    muscle(network).loss(Batch(views, batch.labels)).total.backward()
+    muscle(network).loss(Batch(views, batch.labels, batch.index)).total.backward()
     assert (views.grad[:, L:].flatten(2).abs().sum(2) > 0).all()
 
 

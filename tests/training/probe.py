@@ -50,7 +50,7 @@ def batch_at(step: int) -> Batch:
     """Six random images and labels, a function of the step."""
     generator = torch.Generator().manual_seed(step)
     views = torch.randn(1, 6, 1, 2, 2, generator=generator)
-    return Batch(views, torch.randint(3, (6,), generator=generator))
+    return Batch(views, torch.randint(3, (6,), generator=generator), torch.arange(6))
 
 
 def sgd(algorithm: Algorithm) -> torch.optim.SGD:
