@@ -17,6 +17,7 @@ COMMANDS = {
     "propagate": "Labels for all rows of a table of features, from a few.",
     "data": "Data sets: list, inspect, split, preview.",
     "report": "Compare runs: a table of accuracies and a plot.",
+    "reproduce": "Train the runs behind a table of results, and write it.",
     "bench": "Time the compiled ops on this machine.",
     "doctor": "What is installed, what is missing, how to get it.",
 }

@@ -20,7 +20,13 @@ DEFAULT_DATA = "digits"
 
 
 @click.command()
-@click.argument("algorithm")
+@click.argument("algorithm", metavar="ALGORITHM")
+@click.option(
+    "--base",
+    metavar="NAME",
+    help="What muscle adds its term to: mean-teacher, fixmatch, or none; `muscle --base X` is the"
+    " algorithm muscle+X.  [default: none, the labeled images' cross entropy]",
+)
 @click.option(
     "--data",
     metavar="NAME|PATH",
@@ -61,7 +67,7 @@ DEFAULT_DATA = "digits"
     "settings",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Change any value of the configuration, such as optim.lr=0.02 or algorithm.alpha=0.5; may"
+    help="Change any value of the configuration, such as optim.lr=0.02 or muscle.alpha=0.5; may"
     " be repeated. run.json of a run lists them all.",
 )
 @click.option(
@@ -74,6 +80,7 @@ DEFAULT_DATA = "digits"
 @click.option("--overwrite", is_flag=True, help="Replace the run in the folder.")
 def train(
     algorithm: str,
+    base: str | None,
     data: str | None,
     data_dir: str | None,
     download: bool,
@@ -91,11 +98,12 @@ def train(
     resume: bool,
     overwrite: bool,
 ) -> None:
-    """Train a classifier with ALGORITHM: muscle or supervised.
+    """Train a classifier with ALGORITHM: muscle, mean-teacher, fixmatch, supervised, or muscle+X.
 
-    muscle learns from labeled and unlabeled images together; supervised is the baseline that sees
-    the labeled ones alone. Ends with the test accuracy and the files of the run: run.json (how to
-    repeat it), split.json (which images were labeled), metrics.jsonl, checkpoints/ and curves.png.
+    All but supervised, the baseline, learn from labeled and unlabeled images together. muscle adds
+    mutual information between views of an image to a base's objective. Ends with the test accuracy
+    and the files of the run: run.json (how to repeat it), split.json (which images were labeled),
+    metrics.jsonl, checkpoints/ and curves.png.
 
     \b
     fastssl train muscle --data digits --labels 20 --seed 0 --out runs/a
@@ -103,6 +111,8 @@ def train(
 
     Ctrl-C saves the run before it stops.
     """  # noqa: D301  (click's mark for lines it must not join)
+    if base is not None:
+        algorithm = with_base(algorithm, base)
     options: dict[str, Any] = {
         "data.labels": labels,
         "data.validation": validation,
@@ -139,6 +149,17 @@ def train(
         again = shlex.join(["fastssl", "train", algorithm, "--out", str(path), "--resume"])
         raise OneLineError(f"{error}, saved; continue with: {again}", INTERRUPTED) from error
     conclude(run)
+
+
+def with_base(algorithm: str, base: str) -> str:
+    """The algorithm's name with MUSCLE's base in it.
+
+    Raises:
+        InputError: the algorithm takes no base.
+    """
+    if algorithm != "muscle":
+        raise InputError(f"--base: {algorithm} takes none; expected muscle")
+    return algorithm if base in ("none", "supervised") else f"muscle+{base}"
 
 
 def default_folder(config: Config) -> Path:

@@ -1,7 +1,8 @@
 """What an algorithm is: an objective over a batch, with the networks and the state it needs.
 
-V views (the first is weak, the others hard), B rows a batch of which the first L are labeled,
-N images, K channels, H x W pixels, C classes.
+V views of an image for the student (the first is weak, the others hard) and T more, weak ones, for
+its teacher; B rows a batch of which the first L are labeled; N images, K channels, H x W pixels, C
+classes.
 """
 
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from fastssl.algorithms.loss import Loss
+from fastssl.algorithms.muscle import Muscle
 from fastssl.models import Backbone
 
 
@@ -17,16 +20,9 @@ from fastssl.models import Backbone
 class Batch:
     """One step's images, on the device: labeled rows first, then unlabeled ones."""
 
-    views: Tensor  # float32 [V,B,K,H,W], normalised; views[0] is the weak one
+    views: Tensor  # [V+T,B,K,H,W], normalised; views[0] is the weak one
     labels: Tensor  # int64 [L], of rows [0, L)
-
-
-@dataclass(frozen=True)
-class Loss:
-    """What `Algorithm.loss` returns; the terms are for the log, nothing waits for their values."""
-
-    total: Tensor  # scalar, differentiable
-    terms: dict[str, Tensor]  # detached scalars, still on the device
+    index: Tensor  # int64 [B], the rows' positions among the training images
 
 
 @dataclass(frozen=True)
@@ -41,29 +37,53 @@ class Algorithm(nn.Module):
     """Networks plus the objective that trains them.
 
     What it changes over time (a teacher, an ensemble) it keeps in parameters and buffers, so that
-    its state_dict is all of it. A subclass defines `loss`, and the rest where it differs.
+    its state_dict is all of it. A subclass defines `objective`, and the rest where it differs.
+
+    Args:
+        network: the student, the network that is trained.
+        config: of the subclass's `config_type`.
+        muscle: the term that makes MUSCLE of it, and its hard views; None for the algorithm alone.
+        num_images: training images, for an algorithm that keeps something of each.
     """
 
     config_type: ClassVar[type]  # its frozen dataclass of hyper-parameters
-    needs_unlabeled: ClassVar[bool]
+    needs_unlabeled: ClassVar[bool] = True
+    takes_muscle: ClassVar[bool] = True
     hard_views: int = 0  # of each image, beside the weak one
+    teacher_views: int = 0  # T
 
-    def __init__(self, network: Backbone, config: Any) -> None:
+    def __init__(
+        self, network: Backbone, config: Any, muscle: Muscle | None = None, num_images: int = 0
+    ) -> None:
         super().__init__()
         self.network = network
         self.config = config
+        self.muscle = muscle
+        if muscle is not None:
+            self.needs_unlabeled = True
+            self.hard_views = muscle.hard_views
 
     def loss(self, batch: Batch) -> Loss:
-        """The objective on one batch, to be minimised."""
+        """The objective on one batch, to be minimised.
+
+        The student's views go through it together: one forward, one batch-norm batch.
+        """
+        V, B = 1 + self.hard_views, batch.views.shape[1]
+        logits = self.network(batch.views[:V].flatten(0, 1))[0].unflatten(0, (V, B))
+        loss = self.objective(logits, batch)
+        return loss if self.muscle is None else self.muscle(loss, logits)
+
+    def objective(self, logits: Tensor, batch: Batch) -> Loss:
+        """The objective, given the student's logits [V,B,C] for the batch."""
         raise NotImplementedError
 
     def predict(self, images: Tensor) -> Tensor:
         """Logits [N,C] of the network the paper evaluates, for normalised images [N,K,H,W]."""
-        return self.network(images)[0]
+        return next(iter(self.predictors().values()))(images)
 
     def predictors(self) -> dict[str, Callable[[Tensor], Tensor]]:
         """Every network that is evaluated, by name; the one the paper evaluates comes first."""
-        return {"network": self.predict}
+        return {"network": lambda images: self.network(images)[0]}
 
     def before_epoch(self, state: State) -> None:
         """Called before the first step of each pass over the images."""

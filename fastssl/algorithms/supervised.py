@@ -1,25 +1,36 @@
-"""The baseline every result is compared with: the labeled images alone."""
+"""Cross entropy on the labeled images: the baseline of every comparison, and plain MUSCLE's base.
+
+B rows of which the first L are labeled, C classes.
+"""
 
 from dataclasses import dataclass
 
-from fastssl.algorithms.base import Algorithm, Batch, Loss
+from torch import Tensor
+
+from fastssl.algorithms.base import Algorithm, Batch
+from fastssl.algorithms.loss import Loss
 from fastssl.objectives.supervised import supervised
 
 
 @dataclass(frozen=True)
 class SupervisedConfig:
-    """The baseline has no hyper-parameters of its own."""
+    """Nothing to set."""
 
 
 class Supervised(Algorithm):
-    """L = l_s: cross entropy on the weak view of the labeled rows."""
+    """L = l_s: cross entropy on the weak view of the labeled rows (MUSCLE eq. 7)."""
 
     config_type = SupervisedConfig
     needs_unlabeled = False
 
     def loss(self, batch: Batch) -> Loss:
-        """The unlabeled rows are in the batch, as for every algorithm, and not looked at."""
-        labeled = batch.views[0, : len(batch.labels)]
-        logits, _ = self.network(labeled)
-        l_s = supervised(logits, batch.labels)
+        """Without MUSCLE the labeled rows alone go through the network."""
+        if self.muscle is None:
+            L = len(batch.labels)
+            batch = Batch(batch.views[:, :L], batch.labels, batch.index[:L])
+        return super().loss(batch)
+
+    def objective(self, logits: Tensor, batch: Batch) -> Loss:
+        """l_s, given logits [V,B,C]."""
+        l_s = supervised(logits[0, : len(batch.labels)], batch.labels)
         return Loss(l_s, {"supervised": l_s.detach()})

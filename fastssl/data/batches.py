@@ -84,14 +84,18 @@ class TwoStreams:
         """Training images of this rank's rows of one step, int64 [B], labeled ones first."""
         return torch.cat([stream.at(step) for stream in self.streams])
 
-    def at(self, step: int) -> tuple[Tensor, Tensor]:
-        """Normalised views float32 [V,B,K,H,W] of one step, and labels int64 [L] of rows [0, L)."""
+    def at(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Normalised views float32 [V,B,K,H,W] of one step, labels int64 [L] of rows [0, L).
+
+        And the rows' positions among the training images, int64 [B].
+        """
         position = self.positions(step)
         images = self.images[position] if self.gatherer is None else self.gatherer.at(step)
         labels = self.labels[position[: self.labeled_rows]].to(self.device, non_blocking=True)
+        index = position.to(self.device, non_blocking=True)
         if images.dtype != torch.uint8:
             points = normalise(images, self.mean, self.std)
-            return points.expand(len(self.policies), *points.shape), labels
+            return points.expand(len(self.policies), *points.shape), labels, index
         views = augment(
             images,
             self.policies,
@@ -101,4 +105,4 @@ class TwoStreams:
             mean=self.mean,
             std=self.std,
         )
-        return views, labels
+        return views, labels, index

@@ -7,11 +7,12 @@ from fastssl.errors import InputError, unknown_name
 from fastssl.models.backbone import Backbone
 from fastssl.models.conv_large import ConvLarge
 from fastssl.models.correction import CorrectionNetwork
+from fastssl.models.mlp import MLP
 from fastssl.models.small_cnn import SmallCNN
 
 __all__ = ["MODELS", "Backbone", "CorrectionNetwork", "build_model"]
 
-MODELS: dict[str, type[Backbone]] = {"conv_large": ConvLarge, "small_cnn": SmallCNN}
+MODELS: dict[str, type[Backbone]] = {"conv_large": ConvLarge, "mlp": MLP, "small_cnn": SmallCNN}
 
 
 def build_model(name: str, in_channels: int, num_classes: int, **options: Any) -> Backbone:

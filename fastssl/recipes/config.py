@@ -2,15 +2,16 @@
 
 import dataclasses
 import json
-import math
 import types
 import typing
 from dataclasses import dataclass
 from typing import Any
 
-from fastssl.algorithms import ALGORITHMS
+from fastssl.algorithms import algorithm_type
+from fastssl.algorithms.muscle import Muscle
 from fastssl.data.views import ViewPolicy
 from fastssl.errors import InputError, unknown_name
+from fastssl.recipes.optim import OptimConfig, check
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         for key, least in (("labeled_rows", 1), ("unlabeled_rows", 0)):
             value = getattr(self, key)
-            _check(f"data.{key}", value, value >= least, f"{least} or more")
+            check(f"data.{key}", value, value >= least, f"{least} or more")
 
 
 @dataclass(frozen=True)
@@ -61,25 +62,16 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class OptimConfig:
-    """SGD with Nesterov momentum; the learning rate falls to 0 along half a cosine."""
-
-    lr: float
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-
-    def __post_init__(self) -> None:
-        _check("optim.lr", self.lr, self.lr > 0, "a number above 0")
-        _check("optim.momentum", self.momentum, 0 < self.momentum < 1, "a number between 0 and 1")
-        _check("optim.weight_decay", self.weight_decay, self.weight_decay >= 0, "0 or more")
-
-
-@dataclass(frozen=True)
 class Config:
-    """Everything a run is a function of. `algorithm` is the config dataclass of the named one."""
+    """Everything a run is a function of.
+
+    `algorithm` is the config dataclass of the named one, or of MUSCLE's base; `muscle` is the term
+    on it, None for an algorithm without.
+    """
 
     algorithm_name: str
     algorithm: Any
+    muscle: Muscle | None
     data: DataConfig
     views: ViewsConfig
     model: ModelConfig
@@ -94,8 +86,8 @@ class Config:
     def __post_init__(self) -> None:
         for key in ("steps", "log_every", "eval_every", "checkpoint_every"):
             value = getattr(self, key)
-            _check(key, value, value >= 1, "1 or more")
-        _check("seed", self.seed, 0 <= self.seed < 2**63, "0 or more, below 2**63")
+            check(key, value, value >= 1, "1 or more")
+        check("seed", self.seed, 0 <= self.seed < 2**63, "0 or more, below 2**63")
 
     def to_json(self) -> dict[str, Any]:
         """Plain dicts and values, for run.json."""
@@ -109,8 +101,9 @@ def from_json(fields: Any) -> Config:
         InputError: a field is missing, unknown or of the wrong type.
     """
     try:
-        algorithm = ALGORITHMS[fields["algorithm_name"]]
-        return _build(Config, fields, {"algorithm": algorithm.config_type})
+        algorithm, with_muscle = algorithm_type(fields["algorithm_name"])
+        muscle = Muscle if with_muscle else types.NoneType
+        return _build(Config, fields, {"algorithm": algorithm.config_type, "muscle": muscle})
     except (TypeError, KeyError) as error:
         raise InputError(f"configuration: not one that fastssl wrote ({error})") from error
 
@@ -127,6 +120,11 @@ def leaves(config: Any, prefix: str = "") -> dict[str, Any]:
     return values
 
 
+def settable(config: Config) -> dict[str, Any]:
+    """The leaves of a configuration that `override` takes: all but what its algorithm is."""
+    return {k: v for k, v in leaves(config).items() if k not in ("algorithm_name", "muscle")}
+
+
 def override(config: Config, changes: dict[str, Any]) -> Config:
     """A copy with values replaced by dotted key; a string is read as the type of the field.
 
@@ -134,7 +132,7 @@ def override(config: Config, changes: dict[str, Any]) -> Config:
         InputError: a key that does not exist (the nearest is named), a value of the wrong type, or
             one that its dataclass refuses.
     """
-    known = leaves(config).keys() - {"algorithm_name"}
+    known = settable(config)
     for key, value in changes.items():
         if key not in known:
             raise unknown_name("set", key, known)
@@ -185,8 +183,3 @@ def _as_type(value: Any, hint: Any, key: str) -> Any:
         return kind(value)
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(f"{key}: {json.dumps(value)}; expected {expected}") from error
-
-
-def _check(key: str, value: float, holds: bool, expected: str) -> None:
-    if not (math.isfinite(value) and holds):
-        raise InputError(f"{key}: {value}; expected {expected}")

@@ -25,7 +25,8 @@ class look like another class's, MUSCLE can merge the two, as in seed 4. Many un
 (112 of 128; the papers take half) and a strong weight decay made that rarer on the validation part.
 """
 
-from fastssl.algorithms import ALGORITHMS
+from fastssl.algorithms import algorithm_type
+from fastssl.algorithms.muscle import Muscle
 from fastssl.data.views import ViewPolicy
 from fastssl.recipes.config import (
     Config,
@@ -35,20 +36,22 @@ from fastssl.recipes.config import (
     ViewsConfig,
 )
 
-LEARNING_RATE = {"muscle": 0.2, "supervised": 0.1}
+LEARNING_RATE = {"supervised": 0.1}  # 0.2 for all others
 
 
 def recipe(algorithm: str) -> Config:
     """The configuration of `algorithm` on the digits."""
+    kind, with_muscle = algorithm_type(algorithm)
     return Config(
         algorithm_name=algorithm,
-        algorithm=ALGORITHMS[algorithm].config_type(),
+        algorithm=kind.config_type(),
+        muscle=Muscle() if with_muscle else None,
         data=DataConfig(source="digits", labeled_rows=16, unlabeled_rows=112),
         views=ViewsConfig(
             weak=ViewPolicy(rotate=15, scale=0.15, shear=0.15, translate=1, noise=0.02),
             hard=ViewPolicy(rotate=30, scale=0.3, shear=0.3, translate=1, noise=0.1),
         ),
         model=ModelConfig(name="small_cnn"),
-        optim=OptimConfig(lr=LEARNING_RATE[algorithm], weight_decay=1e-2),
+        optim=OptimConfig(lr=LEARNING_RATE.get(algorithm, 0.2), weight_decay=1e-2),
         steps=500,
     )

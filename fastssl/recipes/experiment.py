@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 import fastssl
-from fastssl.algorithms import ALGORITHMS
+from fastssl.algorithms import algorithm_type
 from fastssl.algorithms.base import Algorithm, Batch
 from fastssl.data.batches import TwoStreams
 from fastssl.data.sources import Source, load_source, resolve_source
 from fastssl.data.sources.image_folder import duplicates
 from fastssl.data.splits import LabelSplit, draw_split
 from fastssl.data.views import normalise
-from fastssl.errors import InputError, unknown_name
+from fastssl.errors import InputError
 from fastssl.models import build_model
 from fastssl.recipes import recipe_for
 from fastssl.recipes.config import Config, DataConfig, from_json, leaves, override
@@ -27,7 +27,6 @@ from fastssl.training.device import resolve_device
 from fastssl.training.engine import train
 from fastssl.training.evaluation import ROWS, accuracies
 from fastssl.training.record import MetricsLog, RunFolder, read_metrics, write_atomic
-from fastssl.training.schedules import cosine
 
 
 @dataclass(frozen=True)
@@ -111,8 +110,7 @@ def configure(algorithm: str, data: str, changes: dict[str, Any]) -> Config:
     Raises:
         InputError: an unknown algorithm, data set or key, or a value that is not possible.
     """
-    if algorithm not in ALGORITHMS:
-        raise unknown_name("algorithm", algorithm, ALGORITHMS)
+    algorithm_type(algorithm)
     config = override(recipe_for(resolve_source(data))(algorithm), changes)
     return override(config, {"device": str(resolve_device(config.device))})
 
@@ -194,7 +192,8 @@ def build(
     network = build_model(
         config.model.name, source.shape[0], source.num_classes, **config.model.options
     )
-    algorithm = ALGORITHMS[config.algorithm_name](network, config.algorithm)
+    kind, _ = algorithm_type(config.algorithm_name)
+    algorithm = kind(network, config.algorithm, config.muscle, len(source.labels))
     if algorithm.needs_unlabeled and not (split.unlabeled and config.data.unlabeled_rows):
         raise InputError(
             f"labels: {config.algorithm_name} needs unlabeled images and there are none; "
@@ -224,7 +223,8 @@ def start(config: Config, path: Path, *, overwrite: bool = False, download: bool
     folder = RunFolder.create(path, overwrite=overwrite)
     folder.write_description(describe(experiment))
     write_atomic(folder.split_json, experiment.split.to_json().encode())
-    return Run(experiment, folder, build_optimizer(experiment), first_step=0)
+    optimizer = config.optim.build(experiment.algorithm.parameters())
+    return Run(experiment, folder, optimizer, first_step=0)
 
 
 def resume(path: Path, algorithm: str, changes: dict[str, Any]) -> Run:
@@ -252,7 +252,7 @@ def resume(path: Path, algorithm: str, changes: dict[str, Any]) -> Run:
                 "leave it out, or start another run"
             )
     read_metrics(folder.metrics_jsonl)
-    optimizer = build_optimizer(experiment)
+    optimizer = experiment.config.optim.build(experiment.algorithm.parameters())
     step = experiment.checkpoints(folder).load(experiment.algorithm, optimizer)
     return Run(experiment, folder, optimizer, first_step=step)
 
@@ -297,18 +297,6 @@ def load_trained(path: Path, *, data_dir: str | None = None) -> tuple[Experiment
     return experiment, experiment.checkpoints(folder).load(experiment.algorithm)
 
 
-def build_optimizer(experiment: Experiment) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum over all of the algorithm's parameters."""
-    optim = experiment.config.optim
-    return torch.optim.SGD(
-        experiment.algorithm.parameters(),
-        lr=optim.lr,
-        momentum=optim.momentum,
-        nesterov=True,
-        weight_decay=optim.weight_decay,
-    )
-
-
 def fit(run: Run) -> None:
     """Train to the end.
 
@@ -324,7 +312,9 @@ def fit(run: Run) -> None:
     streams = TwoStreams(
         experiment.source,
         experiment.split,
-        [config.views.weak] + [config.views.hard] * algorithm.hard_views,
+        [config.views.weak]
+        + [config.views.hard] * algorithm.hard_views
+        + [config.views.weak] * algorithm.teacher_views,
         labeled_rows=config.data.labeled_rows,
         unlabeled_rows=config.data.unlabeled_rows,
         seed=config.seed,
@@ -347,7 +337,7 @@ def fit(run: Run) -> None:
             algorithm,
             lambda step: Batch(*streams.at(step)),
             run.optimizer,
-            lambda step: config.optim.lr * cosine(step, config.steps),
+            lambda step: config.optim.settings(step, config.steps),
             evaluate,
             metrics,
             experiment.checkpoints(run.folder),

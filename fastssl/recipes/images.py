@@ -13,7 +13,8 @@ and few steps. conv_large, the papers' network, where images have colours and a 
 small_cnn for grey digits and for folders, where a first answer should not take a day.
 """
 
-from fastssl.algorithms import ALGORITHMS
+from fastssl.algorithms import algorithm_type
+from fastssl.algorithms.muscle import Muscle
 from fastssl.data.sources.place import IMAGE_SIZE
 from fastssl.data.views import ViewPolicy
 from fastssl.recipes.config import Config, DataConfig, ModelConfig, OptimConfig, ViewsConfig
@@ -41,9 +42,11 @@ def folder_recipe(path: str, algorithm: str) -> Config:
 
 
 def _config(algorithm: str, network: str, data: DataConfig, *, translate: float) -> Config:
+    kind, with_muscle = algorithm_type(algorithm)
     return Config(
         algorithm_name=algorithm,
-        algorithm=ALGORITHMS[algorithm].config_type(),
+        algorithm=kind.config_type(),
+        muscle=Muscle() if with_muscle else None,
         data=data,
         views=ViewsConfig(
             weak=ViewPolicy(translate=translate),

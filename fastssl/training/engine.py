@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from fastssl.algorithms.base import Algorithm, Batch, Loss, State
+from fastssl.algorithms.base import Algorithm, Batch, State
+from fastssl.algorithms.loss import Loss
 from fastssl.errors import DivergedError, StoppedError
 from fastssl.training.checkpoint import Checkpoints
 from fastssl.training.interrupt import stop_on_interrupt
@@ -17,7 +19,7 @@ def train(
     algorithm: Algorithm,
     batch_at: Callable[[int], Batch],
     optimizer: torch.optim.Optimizer,
-    learning_rate: Callable[[int], float],
+    settings: Callable[[int], dict[str, Any]],
     evaluate: Callable[[int], dict[str, float]],
     metrics: MetricsLog,
     checkpoints: Checkpoints,
@@ -35,7 +37,7 @@ def train(
         algorithm: on its device.
         batch_at: the batch of a step, on the same device.
         optimizer: over the algorithm's parameters.
-        learning_rate: of a step.
+        settings: what the optimiser's parameter groups hold at a step, its "lr" among it.
         evaluate: values to log, given the number of steps done.
         metrics: where one line a logged or evaluated step goes.
         checkpoints: where the state goes.
@@ -62,8 +64,9 @@ def train(
         for step in range(first_step, steps):
             if step % steps_per_pass == 0:
                 algorithm.before_epoch(State(step, step // steps_per_pass))
+            changed = settings(step)
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step)
+                group.update(changed)
 
             loss = algorithm.loss(batch_at(step))
             optimizer.zero_grad()
@@ -79,7 +82,7 @@ def train(
             if logging or saving:
                 values = finite_values(loss, done)
                 if logging:
-                    row |= {"lr": learning_rate(step), **values}
+                    row |= {"lr": changed["lr"], **values}
             if due(done, eval_every):
                 row |= evaluate(done)
             if row:

@@ -1,8 +1,18 @@
-"""How a quantity changes over training, as functions of the step alone."""
+"""How a quantity changes over training: factors from 1 down, functions of the step alone."""
 
 import math
 
 
-def cosine(step: int, steps: int) -> float:
-    """Factor on the learning rate of step 0..steps-1: half a cosine from 1 down to 0 at `steps`."""
-    return 0.5 * (1 + math.cos(math.pi * step / steps))
+def cosine(step: int, steps: int, horizon: float = 1.0) -> float:
+    """Half a cosine from 1 at step 0 down to 0 at `horizon * steps`."""
+    return 0.5 * (1 + math.cos(math.pi * step / (horizon * steps)))
+
+
+def seven_sixteenths(step: int, steps: int) -> float:
+    """7/16 of a cosine's half period, from 1 to 0.195 at `steps` (FixMatch, section 2.4)."""
+    return math.cos(7 * math.pi * step / (16 * steps))
+
+
+def linear_end(step: int, steps: int, share: float) -> float:
+    """1 until the last `share` of the steps, then on a line to 0 at `steps`."""
+    return min(1.0, (steps - step) / (share * steps)) if share else 1.0

@@ -1,4 +1,4 @@
-"""MUSCLE's loss against the paper's equations, written out again in plain loops.
+"""MUSCLE's term against the paper's equations, written out again in plain loops.
 
 V views, B rows of which L are labeled, C classes.
 """
@@ -7,9 +7,13 @@ import copy
 
 import pytest
 import torch
+from plain_losses import information, probabilities
+from torch import nn
 
-from fastssl.algorithms.base import Batch
-from fastssl.algorithms.muscle import Muscle, MuscleConfig
+from fastssl.algorithms.base import Algorithm, Batch
+from fastssl.algorithms.loss import Loss
+from fastssl.algorithms.muscle import Muscle
+from fastssl.algorithms.supervised import Supervised, SupervisedConfig
 from fastssl.errors import InputError
 from fastssl.models import build_model
 
@@ -18,7 +22,9 @@ V, B, L, C = 4, 10, 4, 5
 
 @pytest.fixture
 def batch():
-    return Batch(torch.randn(V, B, 1, 8, 8, dtype=torch.float64), torch.tensor([0, 4, 2, 2]))
+    return Batch(
+        torch.randn(V, B, 1, 8, 8, dtype=torch.float64), torch.tensor([0, 4, 2, 2]), torch.arange(B)
+    )
 
 
 @pytest.fixture
@@ -26,30 +32,27 @@ def network():
     return build_model("small_cnn", 1, C).double()
 
 
+def muscle(network, **values):
+    return Supervised(network, SupervisedConfig(), Muscle(**values))
+
+
 def equations(network, batch, alpha):
     """L = l_s - alpha * I, MUSCLE eq. 4 to 7, sums as the paper writes them."""
-    p = torch.softmax(network(batch.views.reshape(V * B, 1, 8, 8))[0], 1).view(V, B, C)
+    p = probabilities(network, batch.views)
     l_s = -sum(p[0, i, y].log() for i, y in enumerate(batch.labels.tolist())) / L
-    Q = torch.zeros(C, C, dtype=torch.float64)
-    for hard in range(1, V):
-        for i in range(B):
-            Q = Q + torch.outer(p[0, i], p[hard, i]) / ((V - 1) * B)
-    P = (Q + Q.T) / 2
-    information = 0.0
-    for c in range(C):
-        for d in range(C):
-            information = information + P[c, d] * (P[c, d] / (P[c].sum() * P[:, d].sum())).log()
-    return l_s - alpha * information, l_s, information
+    return l_s - alpha * information(p), l_s, information(p)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0, 2.5])
 def test_loss_and_gradient_are_the_papers(network, batch, alpha):
-    algorithm = Muscle(copy.deepcopy(network), MuscleConfig(alpha=alpha))
+    algorithm = muscle(copy.deepcopy(network), alpha=alpha)
     loss = algorithm.loss(batch)
-    total, l_s, information = equations(network, batch, alpha)
+    total, l_s, mutual_information = equations(network, batch, alpha)
     torch.testing.assert_close(loss.total, total, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(loss.terms["supervised"], l_s, rtol=1e-10, atol=1e-12)
-    torch.testing.assert_close(loss.terms["mutual_information"], information, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(
+        loss.terms["mutual_information"], mutual_information, rtol=1e-9, atol=1e-12
+    )
 
     loss.total.backward()
     total.backward()
@@ -58,7 +61,7 @@ def test_loss_and_gradient_are_the_papers(network, batch, alpha):
 
 
 def test_all_views_are_one_batch_norm_batch(network, batch):
-    algorithm = Muscle(copy.deepcopy(network), MuscleConfig())
+    algorithm = muscle(copy.deepcopy(network))
     algorithm.loss(batch)
     network(batch.views.flatten(0, 1))
     for (name, ours), theirs in zip(
@@ -68,15 +71,26 @@ def test_all_views_are_one_batch_norm_batch(network, batch):
 
 
 def test_unlabeled_rows_move_the_network(network, batch):
-    algorithm = Muscle(network, MuscleConfig())
     views = batch.views.clone().requires_grad_()
-    algorithm.loss(Batch(views, batch.labels)).total.backward()
+    muscle(network).loss(Batch(views, batch.labels, batch.index)).total.backward()
     assert (views.grad[:, L:].flatten(2).abs().sum(2) > 0).all()
 
 
 def test_terms_are_detached(network, batch):
-    terms = Muscle(network, MuscleConfig()).loss(batch).terms
+    terms = muscle(network).loss(batch).terms
     assert not any(term.requires_grad for term in terms.values())
+
+
+def test_a_persons_own_algorithm_takes_the_term(network, batch):
+    class Entropy(Algorithm):
+        def objective(self, logits, batch):
+            total = -(logits[0].softmax(1) * logits[0].log_softmax(1)).sum(1).mean()
+            return Loss(total, {"entropy": total.detach()})
+
+    assert isinstance(network, nn.Module)
+    loss = Entropy(network, None, Muscle(alpha=0.5)).loss(batch)
+    own, term = loss.terms["entropy"], loss.terms["mutual_information"]
+    torch.testing.assert_close(loss.total, own - 0.5 * term)
 
 
 @pytest.mark.parametrize(
@@ -85,4 +99,4 @@ def test_terms_are_detached(network, batch):
 )
 def test_impossible_settings_are_refused(values, message):
     with pytest.raises(InputError, match=message):
-        MuscleConfig(**values)
+        Muscle(**values)

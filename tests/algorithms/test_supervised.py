@@ -13,7 +13,9 @@ LABELS = torch.tensor([0, 4, 2])
 def test_loss_is_the_cross_entropy_of_the_labeled_weak_views():
     views = torch.randn(2, 8, 1, 8, 8, requires_grad=True)
     network = build_model("small_cnn", 1, 5).eval()  # eval: batch norm must not tie rows together
-    loss = Supervised(network, SupervisedConfig()).loss(Batch(views, LABELS))
+    loss = Supervised(network, SupervisedConfig()).loss(
+        Batch(views, LABELS, torch.arange(views.shape[1]))
+    )
     torch.testing.assert_close(loss.total, F.cross_entropy(network(views[0, :3])[0], LABELS))
     assert torch.equal(loss.terms["supervised"], loss.total.detach())
 

@@ -58,6 +58,27 @@ def test_both_algorithms_get_the_same_labels_and_schedule(fastssl, tmp_path):
         assert configs[0][key] == configs[1][key]
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "networks"),
+    [
+        ("mean-teacher", ["teacher", "student"]),
+        ("muscle+mean-teacher", ["teacher", "student"]),
+        ("muscle+fixmatch", ["average", "student"]),
+    ],
+)
+def test_every_network_is_evaluated_and_the_papers_comes_first(
+    fastssl, tmp_path, algorithm, networks
+):
+    result = fastssl("train", algorithm, *SHORT, "--out", tmp_path / "run")
+    assert result.exit_code == 0
+    evaluated = json.loads(fastssl("evaluate", tmp_path / "run", "--json").stdout)["networks"]
+    assert list(evaluated) == networks
+    assert [f"({name}, n = 360)" in result.stdout for name in networks] == [True, True]
+    run = json.loads((tmp_path / "run" / "run.json").read_text())["config"]
+    assert run["algorithm_name"] == algorithm
+    assert (run["muscle"] is None) == (not algorithm.startswith("muscle"))
+
+
 def test_the_same_command_gives_the_same_run(fastssl, tmp_path):
     for name in ("one", "two"):
         fastssl("train", "muscle", *SHORT, "--set", "log_every=1", "--out", tmp_path / name)
@@ -87,8 +108,9 @@ def test_the_default_folder_names_the_run(fastssl, tmp_path, monkeypatch):
     assert (tmp_path / "runs" / "supervised-digits-all-0" / "run.json").is_file()
 
 
-def test_ctrl_c_then_resume_is_the_uninterrupted_run(fastssl, tmp_path, monkeypatch):
-    options = ("train", "muscle", *SHORT, "--set", "log_every=1", "--set", "eval_every=2")
+@pytest.mark.parametrize("algorithm", ["muscle", "muscle --base mean-teacher", "fixmatch"])
+def test_ctrl_c_then_resume_is_the_uninterrupted_run(fastssl, tmp_path, monkeypatch, algorithm):
+    options = ("train", *algorithm.split(), *SHORT, "--set", "log_every=1", "--set", "eval_every=2")
     assert fastssl(*options, "--out", tmp_path / "straight").exit_code == 0
 
     at = TwoStreams.at
@@ -152,6 +174,8 @@ def test_a_diverged_run_says_so_in_one_line(fastssl, tmp_path):
         (["muscle", "--data", "digit"], "did you mean 'digits'"),
         (["muscle", "--data", "./folder"], "there is no folder ./folder"),
         (["mussel", "--labels", "20"], "did you mean 'muscle'"),
+        (["muscle", "--base", "mean_teacher"], "did you mean 'muscle+mean-teacher'"),
+        (["fixmatch", "--base", "mean-teacher"], "--base: fixmatch takes none"),
         (["muscle", "--labels", "0"], "labels: 0; expected at least 10"),
         (["muscle", "--labels", "-10"], "labels: -10"),
         (["muscle", "--labels", "25"], "does not divide by the 10 classes"),
@@ -169,7 +193,7 @@ def test_a_diverged_run_says_so_in_one_line(fastssl, tmp_path):
         (["muscle", "--labels", "20", "--set", "optim.lr"], "expected KEY=VALUE"),
         (
             ["muscle", "--labels", "20", "--set", "model.name=resnet"],
-            "known: conv_large, small_cnn",
+            "known: conv_large, mlp, small_cnn",
         ),
         (["muscle", "--labels", "20", "--set", "data.labeled_rows=0"], "data.labeled_rows: 0"),
         (["muscle", "--labels", "20", "--resume"], "not a run folder"),
@@ -192,7 +216,7 @@ def test_an_existing_run_stays_as_it_is(refused, trained):
     for change, message in [
         (("--resume", "--steps", "50"), "the run has steps = 40, not 50"),
         (("--resume", "--seed", "1"), "the run has seed = 0, not 1"),
-        (("--resume", "--set", "algorithm.alpha=2"), "the run has algorithm.alpha = 1.0, not 2.0"),
+        (("--resume", "--set", "muscle.alpha=2"), "the run has muscle.alpha = 1.0, not 2.0"),
         (("--overwrite", "--labels", "25"), "does not divide"),
         (("--overwrite", "--device", "tpu"), "device"),
     ]:

@@ -41,7 +41,7 @@ def which(source, views):
 def test_labeled_rows_come_first_with_their_labels(digits):
     joined, split = streams(digits)
     for step in range(3):
-        views, labels = joined.at(step)
+        views, labels, _ = joined.at(step)
         assert views.shape == (2, 96, 1, 8, 8)
         position = which(digits, views[0])
         assert torch.equal(digits.labels[position[:64]], labels)
@@ -51,7 +51,7 @@ def test_labeled_rows_come_first_with_their_labels(digits):
 
 def test_an_image_repeated_within_a_step_looks_different(digits):
     joined, _ = streams(digits, policies=[ViewPolicy(rotate=20, noise=0.1)])
-    views, _ = joined.at(0)
+    views, *_ = joined.at(0)
     assert len(views.flatten(2)[0].unique(dim=0)) == 96
 
 
@@ -68,7 +68,7 @@ def test_a_step_is_a_function_of_seed_and_step(digits):
 
 def test_without_unlabeled_images_a_step_is_labeled(digits):
     joined, split = streams(digits, num_labels=None)
-    views, labels = joined.at(0)
+    views, labels, _ = joined.at(0)
     assert views.shape[1] == len(labels) == 64
     assert joined.steps_per_pass == len(split.labeled) // 64
 
@@ -78,8 +78,8 @@ def test_two_ranks_have_the_rows_and_views_of_one_process(digits):
     whole, _ = streams(digits, policies=policies)
     halves = [streams(digits, policies=policies, shard=Shard(rank, 2))[0] for rank in (0, 1)]
     for step in (0, 7):
-        views, labels = whole.at(step)
-        own, own_labels = zip(*(half.at(step) for half in halves), strict=True)
+        views, labels, _ = whole.at(step)
+        own, own_labels, _ = zip(*(half.at(step) for half in halves), strict=True)
         assert torch.equal(torch.cat(own_labels), labels)
         labeled = torch.cat([rows[:, :32] for rows in own], 1)
         unlabeled = torch.cat([rows[:, 32:] for rows in own], 1)
@@ -110,7 +110,7 @@ def test_what_the_device_cannot_hold_stays_on_the_host(gpu, digits, monkeypatch)
 def test_points_are_their_own_views():
     source = load_source("two_spirals")
     joined, split = streams(source, num_labels=40, rows=(40, 100))
-    views, labels = joined.at(0)
+    views, labels, _ = joined.at(0)
     assert views.shape == (2, 140, 2)
     assert torch.equal(views[0], views[1])
     position = torch.cdist(views[0], source.images).argmin(1)

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from fastssl.algorithms.base import Algorithm, Batch, Loss, State
+from fastssl.algorithms.base import Algorithm, Batch, State
+from fastssl.algorithms.loss import Loss
 from fastssl.models import Backbone
 from fastssl.training.checkpoint import Checkpoints
 from fastssl.training.engine import train
@@ -49,7 +50,7 @@ def batch_at(step: int) -> Batch:
     """Six random images and labels, a function of the step."""
     generator = torch.Generator().manual_seed(step)
     views = torch.randn(1, 6, 1, 2, 2, generator=generator)
-    return Batch(views, torch.randint(3, (6,), generator=generator))
+    return Batch(views, torch.randint(3, (6,), generator=generator), torch.arange(6))
 
 
 def sgd(algorithm: Algorithm) -> torch.optim.SGD:
@@ -74,7 +75,7 @@ def run(
             algorithm,
             batches,
             optimizer,
-            lambda step: 0.1 * cosine(step, steps),
+            lambda step: {"lr": 0.1 * cosine(step, steps)},
             lambda done: {"accuracy/test/network": done / 100},
             metrics,
             checkpoints(folder),

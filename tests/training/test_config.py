@@ -9,7 +9,7 @@ from fastssl.recipes import RECIPES
 from fastssl.recipes.config import from_json, leaves, override
 
 
-@pytest.fixture(params=["muscle", "supervised"])
+@pytest.fixture(params=["muscle", "supervised", "muscle+mean-teacher", "fixmatch"])
 def config(request):
     return RECIPES["digits"](request.param)
 
@@ -71,9 +71,10 @@ def test_a_wrong_override_is_named(config, key, text, message):
 
 
 def test_only_muscle_has_alpha():
-    assert override(RECIPES["digits"]("muscle"), {"algorithm.alpha": "0.5"}).algorithm.alpha == 0.5
-    with pytest.raises(InputError, match="unknown name"):
-        override(RECIPES["digits"]("supervised"), {"algorithm.alpha": "0.5"})
+    assert override(RECIPES["digits"]("muscle"), {"muscle.alpha": "0.5"}).muscle.alpha == 0.5
+    for key in ("muscle.alpha", "muscle"):
+        with pytest.raises(InputError, match="unknown name"):
+            override(RECIPES["digits"]("supervised"), {key: "0.5"})
 
 
 def test_edited_json_is_refused(config):
@@ -87,6 +88,8 @@ def test_edited_json_is_refused(config):
         fields | {"steps": 2.5},
         fields | {"steps": True},
         fields | {"algorithm_name": "other"},
+        fields | {"muscle": {"alpha": 1.0}},
+        fields | {"muscle": None if fields["muscle"] else {"alpha": 1.0, "hard_views": 3}},
         fields | {"optim": 3},
     ):
         with pytest.raises(InputError):

@@ -56,12 +56,6 @@ def test_the_learning_rate_that_was_used_is_logged(probe, tmp_path):
     assert [row["lr"] for row in rows] == [0.1 * cosine(step, 10) for step in range(10)]
 
 
-def test_cosine_falls_from_one_to_nothing():
-    assert cosine(0, 8) == 1
-    assert cosine(4, 8) == pytest.approx(0.5)
-    assert cosine(8, 8) == pytest.approx(0)
-
-
 def test_evaluation_leaves_the_network_in_training_mode(probe, tmp_path):
     run(probe, sgd(probe), tmp_path)
     assert probe.training

@@ -1,0 +1,80 @@
+"""The optimiser of a run and what changes in it from step to step."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastssl.errors import InputError, unknown_name
+from fastssl.training.schedules import cosine, linear_end, seven_sixteenths
+
+OPTIMIZERS = ("adam", "sgd")
+SCHEDULES = ("cosine", "linear_end", "seven_sixteenths")
+LAST_BETA1 = 0.5  # Laine and Aila, "Temporal Ensembling for Semi-Supervised Learning", appendix A
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """SGD with Nesterov momentum or Adam, and how the learning rate falls.
+
+    Attributes:
+        lr: the learning rate at step 0.
+        optimizer: "sgd" or "adam".
+        momentum: SGD's, or Adam's beta1.
+        weight_decay: on all parameters, added to the gradient.
+        schedule: "cosine", half of one; "seven_sixteenths" of one, as FixMatch has it; or
+            "linear_end", constant and then on a line to 0 while Adam's beta1 goes to 0.5.
+        horizon: when the cosine reaches 0, in lengths of the run.
+        end: the share of the run that linear_end's line takes.
+    """
+
+    lr: float
+    optimizer: str = "sgd"
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: str = "cosine"
+    horizon: float = 1.0
+    end: float = 1 / 6
+
+    def __post_init__(self) -> None:
+        check("optim.lr", self.lr, self.lr > 0, "a number above 0")
+        check("optim.momentum", self.momentum, 0 < self.momentum < 1, "a number between 0 and 1")
+        check("optim.weight_decay", self.weight_decay, self.weight_decay >= 0, "0 or more")
+        check("optim.horizon", self.horizon, self.horizon >= 1, "1 or more")
+        check("optim.end", self.end, 0 <= self.end <= 1, "a number from 0 to 1")
+        if self.optimizer not in OPTIMIZERS:
+            raise unknown_name("optim.optimizer", self.optimizer, OPTIMIZERS)
+        if self.schedule not in SCHEDULES:
+            raise unknown_name("optim.schedule", self.schedule, SCHEDULES)
+
+    def build(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
+        """The optimiser over those of the parameters that are trained by gradient."""
+        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        if self.optimizer == "adam":
+            return torch.optim.Adam(
+                trained, self.lr, betas=(self.momentum, 0.999), weight_decay=self.weight_decay
+            )
+        return torch.optim.SGD(
+            trained, self.lr, self.momentum, weight_decay=self.weight_decay, nesterov=True
+        )
+
+    def settings(self, step: int, steps: int) -> dict[str, Any]:
+        """What the optimiser's parameter groups hold at a step of 0..steps-1."""
+        if self.schedule == "cosine":
+            return {"lr": self.lr * cosine(step, steps, self.horizon)}
+        if self.schedule == "seven_sixteenths":
+            return {"lr": self.lr * seven_sixteenths(step, steps)}
+        factor = linear_end(step, steps, self.end)
+        if self.optimizer == "sgd":
+            return {"lr": self.lr * factor}
+        beta1 = LAST_BETA1 + (self.momentum - LAST_BETA1) * factor
+        return {"lr": self.lr * factor, "betas": (beta1, 0.999)}
+
+
+def check(key: str, value: float, holds: bool, expected: str) -> None:
+    """Refuse a number that is not finite or does not hold what is expected of it."""
+    if not (math.isfinite(value) and holds):
+        raise InputError(f"{key}: {value}; expected {expected}")

@@ -1,0 +1,126 @@
+"""`fastssl reproduce`: runs that are done stay, one that was stopped goes on, the table says so."""
+
+import csv
+import shutil
+import signal
+
+import pytest
+
+from fastssl.data.batches import TwoStreams
+from fastssl.recipes import tables
+
+ROWS = {"data.labeled_rows": 10, "data.unlabeled_rows": 10}
+
+
+@pytest.fixture(autouse=True)
+def small_table(monkeypatch):
+    """Two methods, one setting, three runs each of 4 steps."""
+    cells = tuple(
+        tables.Cell(
+            name, "20 labels", name, "digits", {"data.labels": 20, "steps": 4, **ROWS}, paper
+        )
+        for name, paper in (("supervised", ""), ("muscle", "95.0 ± 0.1"))
+    )
+    small = tables.Table("A small table", 3, cells)
+    monkeypatch.setitem(tables.TABLES, "small", small)
+
+
+def modification_times(folder):
+    return {p: p.stat().st_mtime_ns for p in folder.rglob("*.safetensors")}
+
+
+def test_a_table_is_made_and_made_again_for_nothing(fastssl, tmp_path):
+    out = tmp_path / "t"
+    result = fastssl("reproduce", "small", "--seeds", 2, "--out", out)
+    assert result.exit_code == 0, result.output
+    before = modification_times(out)
+    assert len(before) == 4
+    lines = (out / "table.md").read_text().splitlines()
+    assert lines[:2] == ["# A small table", ""]
+    assert lines[2] == "| | 20 labels |"
+    assert "(n = 2)" in lines[4]
+    assert lines[5].endswith("(n = 2), paper 95.0 ± 0.1 |")
+    rows = list(csv.DictReader((out / "cells.csv").open()))
+    assert [(row["row"], row["seed"], row["steps"]) for row in rows] == [
+        *(("supervised", "0", "4"), ("supervised", "1", "4")),
+        *(("muscle", "0", "4"), ("muscle", "1", "4")),
+    ]
+
+    again = fastssl("reproduce", "small", "--seeds", 2, "--out", out)
+    assert again.stdout.count(": done") == 4
+    assert modification_times(out) == before
+
+
+def test_it_goes_on_after_an_interruption(fastssl, tmp_path, monkeypatch):
+    straight, out = tmp_path / "straight", tmp_path / "t"
+    assert fastssl("reproduce", "small", "--seeds", 1, "--out", straight).exit_code == 0
+    at = TwoStreams.at
+
+    def interrupted(self, step):
+        if step == 1 and len(self.policies) > 1:  # in the second run, muscle's
+            signal.raise_signal(signal.SIGINT)
+        return at(self, step)
+
+    monkeypatch.setattr(TwoStreams, "at", interrupted)
+    stopped = fastssl("reproduce", "small", "--seeds", 1, "--out", out)
+    assert stopped.exit_code == 130
+    assert "the same command again goes on" in stopped.stderr
+    monkeypatch.setattr(TwoStreams, "at", at)
+    assert "| muscle | – |" not in (straight / "table.md").read_text()
+    assert "| muscle | –, paper 95.0 ± 0.1 |" in (out / "table.md").read_text()
+
+    result = fastssl("reproduce", "small", "--seeds", 1, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert "seed 0: done" in result.stdout
+    assert "muscle, 20 labels, seed 0: from step 2" in result.stdout
+    assert (out / "cells.csv").read_text() == (straight / "cells.csv").read_text()
+
+
+def test_a_run_without_a_checkpoint_starts_anew(fastssl, tmp_path):
+    out = tmp_path / "t"
+    options = ("reproduce", "small", "--only", "supervised", "--seeds", 1, "--out", out)
+    assert fastssl(*options).exit_code == 0
+    before = (out / "cells.csv").read_text()
+    shutil.rmtree(out / "supervised-20-labels-seed-0" / "checkpoints")
+    assert "from step 0" in fastssl(*options).stdout
+    assert (out / "cells.csv").read_text() == before
+
+
+def test_one_row_and_a_share_of_the_steps(fastssl, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = fastssl("reproduce", "small", "--only", "muscle", "--seeds", 1, "--budget", 0.5)
+    assert result.exit_code == 0, result.output
+    out = tmp_path / "runs" / "reproduce" / "small-budget-0.5"
+    (row,) = csv.DictReader((out / "cells.csv").open())
+    assert (row["row"], row["steps"]) == ("muscle", "2")
+    assert "0.5 of the steps" in (out / "table.md").read_text()
+
+
+def test_the_tables_are_listed(fastssl):
+    result = fastssl("reproduce")
+    assert result.exit_code == 0
+    assert "small  A small table; 2 cells, 3 seeds" in result.stdout
+    assert result.stdout.startswith("digits  ")
+
+
+def test_a_run_of_another_configuration_is_not_touched(fastssl, refused, tmp_path):
+    options = ("reproduce", "small", "--only", "muscle", "--seeds", 1, "--out", tmp_path / "t")
+    assert fastssl(*options).exit_code == 0
+    before = modification_times(tmp_path)
+    assert "the run has steps = 4, not 2" in refused(*options, "--budget", 0.5)
+    assert modification_times(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["smal"], "did you mean 'small'"),
+        (["small", "--only", "mussel"], "did you mean 'muscle'"),
+        (["small", "--seeds", "0"], "seeds: 0; expected 1 or more"),
+        (["small", "--budget", "0"], "budget: 0; expected a share above 0"),
+        (["small", "--budget", "nan"], "budget: nan"),
+    ],
+)
+def test_bad_input_creates_nothing(refused, tmp_path, arguments, message):
+    assert message in refused("reproduce", *arguments, "--out", tmp_path / "t")
+    assert list(tmp_path.iterdir()) == []
