@@ -9,6 +9,7 @@
 #include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/Exception.h>
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <tuple>
@@ -92,6 +93,16 @@ inline Tensor allocate(const Tensor& like, torch::headeronly::IntHeaderOnlyArray
   return allocate_strided(like, sizes, {strides, sizes.size()}, dtype);
 }
 inline Tensor allocate_like(const Tensor& like) { return allocate(like, like.sizes()); }
+
+// a [M, K] times b [K, N] by the BLAS behind torch. Into a tensor given beforehand, since autocast
+// would turn a plain product of float32 into one of 16 bits.
+inline Tensor product(const Tensor& a, const Tensor& b) {
+  const Tensor result = allocate(a, {a.size(0), b.size(1)});
+  std::array<StableIValue, 3> stack{torch::stable::detail::from(a), torch::stable::detail::from(b),
+                                    torch::stable::detail::from(result)};
+  TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::mm", "out", stack.data(), TORCH_ABI_VERSION));
+  return torch::stable::detail::to<Tensor>(stack[0]);
+}
 
 // Typed pointers without the stable API's own type check, which does not know the kernels' 16-bit
 // types.

@@ -97,8 +97,8 @@ Tensor joint_sums(const PairedLogits& logits) {
   using acc = cpu::acc_t<scalar_t>;
   const int64_t N = logits.N, C = logits.C, V = logits.V;
   if (C > cuda::kFewClasses) {
-    return aten::matmul(aten::transpose(pooled_softmax<scalar_t>(logits.a, N, C, 1), 0, 1),
-                        pooled_softmax<scalar_t>(logits.b, N, C, V));
+    return product(aten::transpose(pooled_softmax<scalar_t>(logits.a, N, C, 1), 0, 1),
+                   pooled_softmax<scalar_t>(logits.b, N, C, V));
   }
   Tensor partials =
       aten::new_empty(logits.a, {cuda::joint_partials_count(N), C, C}, accumulator_dtype(logits.a));
@@ -116,8 +116,7 @@ void softmax_gradient(const Tensor& logits, const Tensor& other, int64_t other_v
                       const Tensor& weights, const cpu::acc_t<scalar_t>* grad_scale,
                       const PairedLogits& pair, Tensor& gradient) {
   using acc = cpu::acc_t<scalar_t>;
-  const Tensor t =
-      aten::matmul(pooled_softmax<scalar_t>(other, pair.N, pair.C, other_views), weights);
+  const Tensor t = product(pooled_softmax<scalar_t>(other, pair.N, pair.C, other_views), weights);
   check_launch(cuda::softmax_gradient(pointer<scalar_t>(logits), pointer<acc>(t), grad_scale,
                                       acc(1 / (double(pair.N) * double(pair.V))),
                                       mutable_pointer<scalar_t>(gradient), pair.N, pair.C,

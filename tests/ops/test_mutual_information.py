@@ -131,11 +131,15 @@ def test_one_sided_gradient(backend, C):
     assert torch.equal(only_b, both[1])
 
 
-def test_same_under_autocast(device):
-    a, b = paired_logits.make(20, 6, 1, device=device)
+@pytest.mark.parametrize("C", [6, 100])  # a kernel's own products, and those of the BLAS
+def test_same_under_autocast(device, C):
+    inputs = [x.requires_grad_() for x in paired_logits.make(20, C, 3, device=device)]
     with torch.autocast(device.type, dtype=torch.bfloat16):
-        inside = mutual_information(a, b)
-    assert torch.equal(inside, mutual_information(a, b))
+        inside = mutual_information(*inputs)
+        grads = torch.autograd.grad(inside, inputs)
+    outside = mutual_information(*inputs)
+    assert torch.equal(inside, outside)
+    assert all(map(torch.equal, grads, torch.autograd.grad(outside, inputs)))
 
 
 def test_repeats_bit_for_bit(device):
