@@ -129,20 +129,6 @@ struct Pipeline {
     team.each(K * pixels(), [=](int i) { front[i] = change(front[i]); });
   }
 
-  // Every pixel by itself, if it has a colour.
-  template <class Change>
-  FASTSSL_TEAM void each_colour(const Change& change) {
-    if constexpr (K == 3) {
-      uint8_t *red = team.front, *green = red + pixels(), *blue = green + pixels();
-      team.each(pixels(), [=](int p) {
-        const Colour changed = change(Colour{red[p], green[p], blue[p]});
-        red[p] = uint8_t(changed.red);
-        green[p] = uint8_t(changed.green);
-        blue[p] = uint8_t(changed.blue);
-      });
-    }
-  }
-
   FASTSSL_TEAM void brightness(float factor) {
     each_level([=](int level) { return blend(0, level, factor); });
   }
@@ -162,15 +148,30 @@ struct Pipeline {
   }
 
   FASTSSL_TEAM void colour(float factor) {
-    each_colour([=](Colour c) {
-      const int gray = luma(c.red, c.green, c.blue);
-      return Colour{blend(gray, c.red, factor), blend(gray, c.green, factor),
-                    blend(gray, c.blue, factor)};
-    });
+    if constexpr (K == 3) {
+      const int P = pixels();
+      uint8_t *red = team.front, *gray = team.back;
+      team.each(P, [=](int p) { gray[p] = uint8_t(luma(red[p], red[P + p], red[2 * P + p])); });
+      for (int k = 0; k < K; ++k) {
+        uint8_t* channel = team.front + k * P;
+        team.each(P, [=](int p) { channel[p] = blend(gray[p], channel[p], factor); });
+      }
+    }
   }
 
   FASTSSL_TEAM void hue(int shift) {
-    each_colour([=](Colour c) { return shift_hue(c, shift); });
+    if constexpr (K == 3) {
+      const uint8_t* from = team.front;
+      uint8_t* to = team.back;
+      const int P = pixels();
+      team.each(P, [=](int p) {
+        const Colour shifted = shift_hue({from[p], from[P + p], from[2 * P + p]}, shift);
+        to[p] = uint8_t(shifted.red);
+        to[P + p] = uint8_t(shifted.green);
+        to[2 * P + p] = uint8_t(shifted.blue);
+      });
+      team.swap();
+    }
   }
 
   FASTSSL_TEAM void sharpness(float factor) {
