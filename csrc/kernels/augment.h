@@ -187,8 +187,9 @@ struct Colour {
   int red, green, blue;
 };
 
-// Pillow convert("HSV"), hue + shift modulo 256, convert("RGB"): rounded where Pillow rounds, and
-// without branches, so that a compiler can do several pixels at once.
+// Pillow convert("HSV"), hue + shift modulo 256, convert("RGB"), without branches, so that a
+// compiler can do several pixels at once. Pillow divides in double precision; of every hue and
+// saturation that there are, single precision gives the same integer.
 constexpr Colour shift_hue(Colour c, int shift) {
   const auto larger = [](int a, int b) { return a > b ? a : b; };
   const int value = larger(c.red, larger(c.green, c.blue));
@@ -199,14 +200,12 @@ constexpr Colour shift_hue(Colour c, int shift) {
   const float sixths = c.red == value     ? blue - green
                        : c.green == value ? float(2.0 + double(red) - double(blue))
                                           : float(4.0 + double(green) - double(red));
-  const double turns = double(sixths) / 6.0 + 1.0;
-  const float turn = float(turns >= 1.0 ? turns - 1.0 : turns);
-  const int hue = (int(double(turn) * 255.0) + shift) & 255;
-  const int saturation = int(double(span / float(larger(value, 1))) * 255.0);
+  const float turn = sixths / 6.f;
+  const int hue = (int((turn < 0.f ? turn + 1.f : turn) * 255.f) + shift) & 255;
+  const int saturation = int(span / float(larger(value, 1)) * 255.f);
 
-  const double position = double(hue) * 6.0 / 255.0;
-  const int sector = int(position);
-  const float f = float(position - double(sector)), s = float(double(saturation) / 255.0);
+  const int sector = 2 * hue / 85;
+  const float f = float(2 * hue - 85 * sector) / 85.f, s = float(saturation) / 255.f;
   const double v = double(value);
   const int p = int(v * (1.0 - double(s)) + 0.5);
   const int q = int(v * (1.0 - double(s * f)) + 0.5);

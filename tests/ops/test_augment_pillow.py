@@ -227,6 +227,17 @@ def test_iic_hard_equals_pillow(device, crop, S):
     assert off.max() <= 1
 
 
+def test_hues_of_a_million_colours_equal_pillows(device):
+    N, S = 40, 160
+    images, index = torch.randint(256, (N, 3, S, S), dtype=torch.uint8), torch.arange(N)
+    images[: N // 2] //= 8  # few levels: the quotients that lie on a boundary
+    policy = IICHard(crop=S, flip=False, brightness=0, contrast=0, saturation=0, hue=0.5)
+    got = levels_of(images.to(device), policy, index)
+    turns = (below(words(index, 1)[2], UNIFORM_STEPS).double() + 0.5) / UNIFORM_STEPS - 0.5
+    for n in range(N):
+        assert torch.equal(got[n], pixels(shift_hue(picture(images[n]), float(turns[n]))))
+
+
 @pytest.mark.parametrize(("K", "S"), [(1, 8), (3, 17)])
 def test_digits_equal_grid_sample(device, K, S):
     """Torch's own bilinear sampling in floating point, of the same angles, zooms and shifts."""
