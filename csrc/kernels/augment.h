@@ -187,47 +187,34 @@ struct Colour {
   int red, green, blue;
 };
 
-// Pillow convert("HSV"), hue + shift modulo 256, convert("RGB"): rounded where Pillow rounds.
+// Pillow convert("HSV"), hue + shift modulo 256, convert("RGB"), without branches, so that a
+// compiler can do several pixels at once. Pillow divides in double precision; of every hue and
+// saturation that there are, single precision gives the same integer.
 constexpr Colour shift_hue(Colour c, int shift) {
-  const int least =
-      c.red < c.green ? (c.red < c.blue ? c.red : c.blue) : (c.green < c.blue ? c.green : c.blue);
-  const int value =
-      c.red > c.green ? (c.red > c.blue ? c.red : c.blue) : (c.green > c.blue ? c.green : c.blue);
-  if (least == value) return c;
-  const float range = float(value - least);
-  const float red = float(value - c.red) / range, green = float(value - c.green) / range;
-  const float blue = float(value - c.blue) / range;
+  const auto larger = [](int a, int b) { return a > b ? a : b; };
+  const int value = larger(c.red, larger(c.green, c.blue));
+  const int range = value + larger(-c.red, larger(-c.green, -c.blue));
+  const float span = float(larger(range, 1));
+  const float red = float(value - c.red) / span, green = float(value - c.green) / span;
+  const float blue = float(value - c.blue) / span;
   const float sixths = c.red == value     ? blue - green
                        : c.green == value ? float(2.0 + double(red) - double(blue))
                                           : float(4.0 + double(green) - double(red));
-  const double turns = double(sixths) / 6.0 + 1.0;
-  const float turn = float(turns >= 1.0 ? turns - 1.0 : turns);
-  const int hue = (int(double(turn) * 255.0) + shift) & 255;
-  const int saturation = int(double(range / float(value)) * 255.0);
-  if (saturation == 0) return {value, value, value};
+  const float turn = sixths / 6.f;
+  const int hue = (int((turn < 0.f ? turn + 1.f : turn) * 255.f) + shift) & 255;
+  const int saturation = int(span / float(larger(value, 1)) * 255.f);
 
-  const double position = double(float(hue)) * 6.0 / 255.0;
-  const int sector = int(position);
-  const float f = float(position - double(float(sector)));
-  const float s = float(double(float(saturation)) / 255.0);
-  const double v = double(float(value));
-  const int p = clip8(int(v * (1.0 - double(s)) + 0.5));
-  const int q = clip8(int(v * (1.0 - double(s * f)) + 0.5));
-  const int t = clip8(int(v * (1.0 - double(s) * (1.0 - double(f))) + 0.5));
-  switch (sector % 6) {
-    case 0:
-      return {value, t, p};
-    case 1:
-      return {q, value, p};
-    case 2:
-      return {p, value, t};
-    case 3:
-      return {p, q, value};
-    case 4:
-      return {t, p, value};
-    default:
-      return {value, p, q};
-  }
+  const int sector = 2 * hue / 85;
+  const float f = float(2 * hue - 85 * sector) / 85.f, s = float(saturation) / 255.f;
+  const double v = double(value);
+  const int p = int(v * (1.0 - double(s)) + 0.5);
+  const int q = int(v * (1.0 - double(s * f)) + 0.5);
+  const int t = int(v * (1.0 - double(s) * (1.0 - double(f))) + 0.5);
+  // Sector 6, the end of the circle, is sector 0.
+  const int r = sector == 1 ? q : sector == 2 || sector == 3 ? p : sector == 4 ? t : value;
+  const int g = sector == 1 || sector == 2 ? value : sector == 3 ? q : sector % 6 == 0 ? t : p;
+  const int b = sector == 2 ? t : sector == 3 || sector == 4 ? value : sector == 5 ? q : p;
+  return range == 0 ? c : Colour{r, g, b};
 }
 
 // Pillow Image.resize(BILINEAR) enlarging: two neighbours with weights that sum to 2^22.

@@ -18,10 +18,15 @@
 
 #include "augment.h"
 
+// FASTSSL_INNER marks the bodies of loops: one that stays a function of its own would not be
+// compiled for the instruction set of its caller (cpu/dispatch.h), and changing sets costs more
+// than a pixel.
 #ifdef __CUDACC__
 #define FASTSSL_TEAM __device__ __forceinline__
+#define FASTSSL_INNER
 #else
 #define FASTSSL_TEAM [[gnu::always_inline]] inline
+#define FASTSSL_INNER __attribute__((always_inline))
 #endif
 
 namespace fastssl {
@@ -47,14 +52,14 @@ struct Pipeline {
     const int crop_x = within(crop.x, plan.padding), crop_y = within(crop.y, plan.padding);
     int32_t *columns = team.columns, *rows = team.rows;
     const int size = S, P = pixels();
-    team.each(S, [=](int i) {
+    team.each(S, [=](int i) FASTSSL_INNER {
       columns[i] = shifted_source(i, size, flip, crop_x, shift_x);
       rows[i] = shifted_source(i, size, false, crop_y, shift_y);
     });
     uint8_t* to = team.front;
     const uint8_t fill = uint8_t(plan.fill);
     if (plan.angles == 0) {
-      team.each_pixel(S, S, [=](int x, int y, int p) {
+      team.each_pixel(S, S, [=](int x, int y, int p) FASTSSL_INNER {
         const int column = columns[x], row = rows[y];
         const bool inside = (column | row) >= 0;
         const int from = row * size + column;
@@ -64,7 +69,7 @@ struct Pipeline {
     }
     int32_t map[kFixedAffine];
     load_map(plan.angle_table, below(words.x, plan.angles), map);
-    team.each_pixel(S, S, [=](int x, int y, int p) {
+    team.each_pixel(S, S, [=](int x, int y, int p) FASTSSL_INNER {
       const int column = columns[x], row = rows[y];
       const int from = (column | row) < 0 ? kOutside : affine_source(map, column, row, size);
       for (int k = 0; k < K; ++k) to[k * P + p] = from < 0 ? fill : image[k * P + from];
@@ -79,7 +84,7 @@ struct Pipeline {
     const uint8_t* corner = image + below(words.y, S - side + 1) * S + below(words.x, S - side + 1);
     const int32_t* table = integers + plan.resize_table;
     uint8_t *narrow = team.back, *to = team.front;
-    team.each_pixel(S, side, [=](int x, int y, int p) {
+    team.each_pixel(S, side, [=](int x, int y, int p) FASTSSL_INNER {
       const int32_t* taps = table + 3 * (flip ? size - 1 - x : x);
       const int from = y * size + tap(taps, side);
       for (int k = 0; k < K; ++k) {
@@ -87,7 +92,7 @@ struct Pipeline {
         narrow[k * P + p] = interpolate(pair[0], pair[1], taps[1], taps[2]);
       }
     });
-    team.each_pixel(S, S, [=](int x, int y, int p) {
+    team.each_pixel(S, S, [=](int x, int y, int p) FASTSSL_INNER {
       const int32_t* taps = table + 3 * y;
       const int from = tap(taps, side) * size + x;
       for (int k = 0; k < K; ++k) {
@@ -115,7 +120,7 @@ struct Pipeline {
     uint8_t* to = team.back;
     const int size = S, P = pixels();
     const uint8_t fill = uint8_t(plan.fill);
-    team.each_pixel(S, S, [=](int x, int y, int p) {
+    team.each_pixel(S, S, [=](int x, int y, int p) FASTSSL_INNER {
       const int source = affine_source(map, x, y, size);
       for (int k = 0; k < K; ++k) to[k * P + p] = source < 0 ? fill : from[k * P + source];
     });
@@ -126,31 +131,17 @@ struct Pipeline {
   template <class Change>
   FASTSSL_TEAM void each_level(const Change& change) {
     uint8_t* front = team.front;
-    team.each(K * pixels(), [=](int i) { front[i] = change(front[i]); });
-  }
-
-  // Every pixel by itself, if it has a colour.
-  template <class Change>
-  FASTSSL_TEAM void each_colour(const Change& change) {
-    if constexpr (K == 3) {
-      uint8_t *red = team.front, *green = red + pixels(), *blue = green + pixels();
-      team.each(pixels(), [=](int p) {
-        const Colour changed = change(Colour{red[p], green[p], blue[p]});
-        red[p] = uint8_t(changed.red);
-        green[p] = uint8_t(changed.green);
-        blue[p] = uint8_t(changed.blue);
-      });
-    }
+    team.each(K * pixels(), [=](int i) FASTSSL_INNER { front[i] = change(front[i]); });
   }
 
   FASTSSL_TEAM void brightness(float factor) {
-    each_level([=](int level) { return blend(0, level, factor); });
+    each_level([=](int level) FASTSSL_INNER { return blend(0, level, factor); });
   }
 
   FASTSSL_TEAM void contrast(float factor) {
     const uint8_t* front = team.front;
     const int P = pixels();
-    const int total = team.sum(P, [=](int p) {
+    const int total = team.sum(P, [=](int p) FASTSSL_INNER {
       if constexpr (K == 1) {
         return int(front[p]);
       } else {
@@ -158,19 +149,36 @@ struct Pipeline {
       }
     });
     const int mean = (2 * total + P) / (2 * P);
-    each_level([=](int level) { return blend(mean, level, factor); });
+    each_level([=](int level) FASTSSL_INNER { return blend(mean, level, factor); });
   }
 
   FASTSSL_TEAM void colour(float factor) {
-    each_colour([=](Colour c) {
-      const int gray = luma(c.red, c.green, c.blue);
-      return Colour{blend(gray, c.red, factor), blend(gray, c.green, factor),
-                    blend(gray, c.blue, factor)};
-    });
+    if constexpr (K == 3) {
+      const int P = pixels();
+      uint8_t *red = team.front, *gray = team.back;
+      team.each(P, [=](int p) FASTSSL_INNER {
+        gray[p] = uint8_t(luma(red[p], red[P + p], red[2 * P + p]));
+      });
+      for (int k = 0; k < K; ++k) {
+        uint8_t* channel = team.front + k * P;
+        team.each(P, [=](int p) FASTSSL_INNER { channel[p] = blend(gray[p], channel[p], factor); });
+      }
+    }
   }
 
   FASTSSL_TEAM void hue(int shift) {
-    each_colour([=](Colour c) { return shift_hue(c, shift); });
+    if constexpr (K == 3) {
+      const uint8_t* from = team.front;
+      uint8_t* to = team.back;
+      const int P = pixels();
+      team.each(P, [=](int p) FASTSSL_INNER {
+        const Colour shifted = shift_hue({from[p], from[P + p], from[2 * P + p]}, shift);
+        to[p] = uint8_t(shifted.red);
+        to[P + p] = uint8_t(shifted.green);
+        to[2 * P + p] = uint8_t(shifted.blue);
+      });
+      team.swap();
+    }
   }
 
   FASTSSL_TEAM void sharpness(float factor) {
@@ -179,7 +187,7 @@ struct Pipeline {
       const uint8_t* from = team.front + k * P;
       uint8_t* to = team.back + k * P;
       // All between the first inner pixel and the last, as one run; then the border as it was.
-      team.each(P - 2 * (S + 1), [=](int i) {
+      team.each(P - 2 * (S + 1), [=](int i) FASTSSL_INNER {
         const uint8_t* above = from + i;
         const uint8_t* beside = above + size;
         const uint8_t* under = beside + size;
@@ -187,7 +195,7 @@ struct Pipeline {
                         under[0] + under[1] + under[2];
         to[size + 1 + i] = blend(smooth(beside[1], sum), beside[1], factor);
       });
-      team.each(S, [=](int i) {
+      team.each(S, [=](int i) FASTSSL_INNER {
         to[i] = from[i];
         to[P - size + i] = from[P - size + i];
         if (i == 0 || i == size - 1) return;
@@ -207,15 +215,15 @@ struct Pipeline {
       uint8_t* channel = team.front + k * P;
       team.histogram(channel, P);
       const auto entry = prepare();
-      team.each(kGrayLevels, [=](int level) { table[level] = entry(level); });
-      team.each(P, [=](int p) { channel[p] = table[channel[p]]; });
+      team.each(kGrayLevels, [=](int level) FASTSSL_INNER { table[level] = entry(level); });
+      team.each(P, [=](int p) FASTSSL_INNER { channel[p] = table[channel[p]]; });
     }
   }
 
   FASTSSL_TEAM void auto_contrast() {
     by_histogram([&] {
       const int low = team.lowest(), high = team.highest();
-      return [=](int level) { return stretched(level, low, high); };
+      return [=](int level) FASTSSL_INNER { return stretched(level, low, high); };
     });
   }
 
@@ -225,7 +233,7 @@ struct Pipeline {
       const int32_t* counts = team.counts;
       const int last = counts[team.highest()];
       team.accumulate();
-      return [=](int level) { return equalized(level, counts[level], last, total); };
+      return [=](int level) FASTSSL_INNER { return equalized(level, counts[level], last, total); };
     });
   }
 
@@ -247,11 +255,12 @@ struct Pipeline {
       case Operation::kEqualize:
         return equalize();
       case Operation::kPosterize:
-        return each_level([=](int gray) { return uint8_t(gray & number); });
+        return each_level([=](int gray) FASTSSL_INNER { return uint8_t(gray & number); });
       case Operation::kSharpness:
         return sharpness(factor);
       case Operation::kSolarize:
-        return each_level([=](int gray) { return uint8_t(gray < number ? gray : 255 - gray); });
+        return each_level([=](int gray)
+                              FASTSSL_INNER { return uint8_t(gray < number ? gray : 255 - gray); });
       case Operation::kRotate:
       case Operation::kShearX:
       case Operation::kShearY:
@@ -301,7 +310,7 @@ struct Pipeline {
     uint8_t* corner = team.front + first_y * S + first_x;
     const uint8_t fill = uint8_t(plan.cutout_fill);
     const int size = S, P = pixels();
-    team.each_pixel(width, height, [=](int x, int y, int) {
+    team.each_pixel(width, height, [=](int x, int y, int) FASTSSL_INNER {
       for (int k = 0; k < K; ++k) corner[k * P + y * size + x] = fill;
     });
   }
@@ -313,13 +322,13 @@ struct Pipeline {
     const uint8_t* front = team.front;
     const int P = pixels();
     if (channels_last) {
-      team.each(P, [=](int p) {
+      team.each(P, [=](int p) FASTSSL_INNER {
         for (int k = 0; k < K; ++k) put(view + p * K + k, front[k * P + p], normals[k]);
       });
     } else {
       for (int k = 0; k < K; ++k) {
         const Normal n = normals[k];
-        team.each(P, [=](int p) { put(view + k * P + p, front[k * P + p], n); });
+        team.each(P, [=](int p) FASTSSL_INNER { put(view + k * P + p, front[k * P + p], n); });
       }
     }
   }
@@ -348,7 +357,7 @@ struct Pipeline {
     const int32_t* quantiles = integers + plan.noise_table;
     const int noises = plan.noises;
     const Draws words_of = draws;
-    team.each((K * P + 7) / 8, [=](int i) {
+    team.each((K * P + 7) / 8, [=](int i) FASTSSL_INNER {
       const Words words = noises == 0 ? Words{} : words_of(kNoiseBlock + uint32_t(i));
       for (int half = 0; half < 8; ++half) {
         const int e = 8 * i + half;

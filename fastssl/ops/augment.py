@@ -48,7 +48,8 @@ def augment(
         mean: float32 [K], of pixels in [0, 1].
         std: float32 [K], as mean.
         dtype: of the views: float32, bfloat16, or uint8 for gray levels that are not normalised.
-        memory_format: of `views.flatten(0, 1)`, which is a view: contiguous_format or channels_last.
+        memory_format: of `views.flatten(0, 1)`, which copies nothing; contiguous_format or
+            channels_last.
 
     Returns:
         [V, N, K, S, S]. Without a gradient: to autograd it is a constant.
@@ -62,7 +63,8 @@ def augment(
         raise TypeError(f"augment: dtype is {dtype}; expected float32, bfloat16 or uint8")
     if memory_format not in (torch.contiguous_format, torch.channels_last):
         raise ValueError(
-            f"augment: memory_format is {memory_format}; expected contiguous_format or channels_last"
+            f"augment: memory_format is {memory_format}; "
+            "expected contiguous_format or channels_last"
         )
     S = len(range(images.shape[-1]))  # a constant to torch.compile, unlike the symbol itself
     return torch.ops.fastssl.augment(

@@ -82,9 +82,9 @@ size_t block_bytes(int K, int S) {
          shared_bytes<int32_t>(kGrayLevels) + shared_bytes<uint8_t>(kGrayLevels);
 }
 
-// A block makes a view of an image.
+// A block makes a view of an image. Without the 2, ptxas spills to fit four blocks.
 template <int K, class scalar_t>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 2)
     augment_kernel(const uint8_t* __restrict__ images, const int32_t* __restrict__ integers,
                    const float* __restrict__ factors, const __grid_constant__ ViewPlans plans,
                    uint64_t seed, const int64_t* __restrict__ step,
