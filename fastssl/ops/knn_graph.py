@@ -46,7 +46,10 @@ def row_range(N: int, group: dist.ProcessGroup | None) -> tuple[int, int]:
     """The rows [begin, end) of N that this process of a group holds; all without a group."""
     if group is None:
         return 0, N
-    rank, ranks = dist.get_rank(group), dist.get_world_size(group)
+    return _share(N, dist.get_rank(group), dist.get_world_size(group))
+
+
+def _share(N: int, rank: int, ranks: int) -> tuple[int, int]:
     return N * rank // ranks, N * (rank + 1) // ranks
 
 
@@ -79,7 +82,7 @@ def knn_graph(
 
     Returns:
         The graph, on the device of the features. Without a gradient: to autograd it is a constant.
-        On the CPU it is the same for any number of threads (with index "hnsw": for one thread).
+        An exact one on the CPU is the same for any number of threads.
 
     Raises:
         ValueError: features are not [N, D] with N >= 2, hold NaN or infinity; k is not between 1
@@ -197,9 +200,9 @@ def _recall(
 def _gather_rows(own: Tensor, N: int, group: dist.ProcessGroup) -> Tensor:
     """The rows of all processes, [N, k], from each one's own."""
     whole = own.new_empty(N, own.shape[1])
-    for rank in range(dist.get_world_size(group)):
-        ranks = dist.get_world_size(group)
-        share = whole[N * rank // ranks : N * (rank + 1) // ranks]
+    ranks = dist.get_world_size(group)
+    for rank in range(ranks):
+        share = whole[slice(*_share(N, rank, ranks))]
         if rank == dist.get_rank(group):
             share.copy_(own)
         dist.broadcast(share, dist.get_global_rank(group, rank), group=group)

@@ -28,8 +28,8 @@ def rank(number: int, folder: str, ranks: int) -> None:
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("ranks", [2])
-def test_shares_make_up_the_graph_of_one_process(tmp_path: Path, ranks):
+def test_shares_make_up_the_graph_of_one_process(tmp_path: Path):
+    ranks = 2
     mp.start_processes(rank, (str(tmp_path), ranks), nprocs=ranks, start_method="spawn")
     found = [torch.load(tmp_path / str(n), weights_only=True) for n in range(ranks)]
     for (k, index, backend), *shares in zip(CASES, *found, strict=True):

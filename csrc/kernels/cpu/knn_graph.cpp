@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <limits>
-#include <memory>
 #include <type_traits>
+#include <vector>
 
 #include "parallel.h"
 #include "product.h"
@@ -201,26 +201,19 @@ void match_queries(const float* left, const float* right, int64_t query_panels, 
   });
 }
 
-template <class T>
-std::unique_ptr<T[]> uninitialised(int64_t count) {
-  return std::unique_ptr<T[]>(new T[count]);
-}
-
-// `features` in tiles of `width`, filled up to `padded` rows.
-std::unique_ptr<float[]> packed(const float* features, int64_t count, int64_t D, int64_t width,
-                                int64_t padded) {
-  auto to = uninitialised<float>(padded * D);
+// packed [padded / width][D][width] = features [count, D], filled up with zeros.
+void pack_all(const float* features, int64_t count, int64_t D, int64_t width, int64_t padded,
+              float* packed) {
   parallel_for(padded / width, kBlockPanels, [&](int64_t begin, int64_t end) {
-    pack(features, count, D, width, to.get(), begin, end);
+    pack(features, count, D, width, packed, begin, end);
   });
-  return to;
 }
 
 // Weights into rows [begin, end) from all rows, by ascending source: the transpose of A.
 struct Incoming {
-  std::unique_ptr<int64_t[]> start;  // [rows + 1]
-  std::unique_ptr<int32_t[]> source;
-  std::unique_ptr<float[]> weight;
+  std::vector<int64_t> start;  // [rows + 1]
+  std::vector<int32_t> source;
+  std::vector<float> weight;
 };
 
 // Calls body(i, j, weight) for the entries (i, j) of A with j in [begin, end), by ascending i.
@@ -237,20 +230,18 @@ void for_edges_into(const int32_t* index, const float* weight, int64_t N, int64_
 Incoming incoming_edges(const int32_t* index, const float* weight, int64_t N, int64_t k,
                         int64_t begin, int64_t end) {
   const int64_t rows = end - begin;
-  Incoming incoming{uninitialised<int64_t>(rows + 1), nullptr, nullptr};
-  const auto next = uninitialised<int64_t>(rows);  // where a row's next edge goes
-  std::fill_n(next.get(), rows, 0);
+  Incoming incoming{std::vector<int64_t>(rows + 1), {}, {}};
+  std::vector<int64_t> next(rows);  // where a row's next edge goes
   parallel_for(rows, kTaskRows, [&](int64_t first, int64_t last) {
     for_edges_into(index, weight, N, k, begin + first, begin + last,
                    [&](int64_t, int64_t j, float) { ++next[j - begin]; });
   });
-  incoming.start[0] = 0;
   for (int64_t r = 0; r < rows; ++r) {
     incoming.start[r + 1] = incoming.start[r] + next[r];
     next[r] = incoming.start[r];
   }
-  incoming.source = uninitialised<int32_t>(incoming.start[rows]);
-  incoming.weight = uninitialised<float>(incoming.start[rows]);
+  incoming.source.resize(incoming.start[rows]);
+  incoming.weight.resize(incoming.start[rows]);
   parallel_for(rows, kTaskRows, [&](int64_t first, int64_t last) {
     for_edges_into(index, weight, N, k, begin + first, begin + last,
                    [&](int64_t i, int64_t j, float w) {
@@ -263,11 +254,10 @@ Incoming incoming_edges(const int32_t* index, const float* weight, int64_t N, in
 }
 
 // 1 / sqrt of the row sums of A + A^T, 0 for empty rows.
-std::unique_ptr<double[]> scales(const int32_t* index, const float* weight, int64_t N, int64_t k) {
-  auto scale = uninitialised<double>(N);
+std::vector<double> scales(const int32_t* index, const float* weight, int64_t N, int64_t k) {
+  std::vector<double> scale(N);
   parallel_for(N, kTaskRows, [&](int64_t first, int64_t last) {
     for (int64_t i = first; i < last; ++i) {
-      scale[i] = 0;
       for (int64_t t = 0; t < k; ++t) scale[i] += weight[i * k + t];
     }
     for_edges_into(index, weight, N, k, first, last,
@@ -310,28 +300,29 @@ void nearest_rows(const float* rows, const float* queries, const int32_t* own, i
   const Tile size = tile<float>();  // its rows divide its columns
   const int64_t queries_padded = round_up(M, size.columns), rows_padded = round_up(N, size.columns);
   const int64_t capacity = 2 * k + 32;
-  const auto keys = uninitialised<uint64_t>(M * capacity);
-  const auto counts = uninitialised<int32_t>(M);
-  const auto least = uninitialised<float>(queries_padded);
-  std::fill_n(counts.get(), M, 0);
-  std::fill_n(least.get(), queries_padded, std::numeric_limits<float>::min());
-  const Lists lists{keys.get(), counts.get(), least.get(), own, capacity, k};
+  const Scratch<uint64_t> keys(M * capacity);
+  const Scratch<int32_t> counts(M);
+  const Scratch<float> least(queries_padded);
+  std::fill_n(counts + 0, M, 0);
+  std::fill_n(least + 0, queries_padded, std::numeric_limits<float>::min());
+  const Lists lists{keys, counts, least, own, capacity, k};
 
   {
-    const auto left = packed(queries == nullptr ? rows : queries, M, D, size.rows, queries_padded);
-    const auto right = packed(rows, N, D, size.columns, rows_padded);
+    const Scratch<float> left(queries_padded * D), right(rows_padded * D);
+    pack_all(queries == nullptr ? rows : queries, M, D, size.rows, queries_padded, left);
+    pack_all(rows, N, D, size.columns, rows_padded, right);
     const int64_t query_panels = queries_padded / size.columns;
     if (queries == nullptr) {
-      match_all(left.get(), right.get(), query_panels, D, lists);
+      match_all(left, right, query_panels, D, lists);
     } else {
-      match_queries(left.get(), right.get(), query_panels, rows_padded / size.columns, D, lists);
+      match_queries(left, right, query_panels, rows_padded / size.columns, D, lists);
     }
   }
 
   parallel_for(M, 256, [&](int64_t begin, int64_t end) {
     for (int64_t m = begin; m < end; ++m) {
       if (counts[m] > k) lists.cut(m);
-      uint64_t* found = keys.get() + m * capacity;
+      uint64_t* found = keys + m * capacity;
       std::sort(found, found + counts[m], std::greater<>());
       for (int64_t t = 0; t < k; ++t) {
         const bool is_found = t < counts[m];
@@ -345,7 +336,7 @@ void nearest_rows(const float* rows, const float* queries, const int32_t* own, i
 void symmetric_rows(const int32_t* index, const float* weight, int64_t* start,
                     const std::function<Entries(int64_t)>& allocate, int64_t N, int64_t k,
                     int64_t begin, int64_t end) {
-  const auto scale = scales(index, weight, N, k);
+  const std::vector<double> scale = scales(index, weight, N, k);
   const Incoming incoming = incoming_edges(index, weight, N, k, begin, end);
   const auto for_rows = [&](const auto& body) {  // body(row, column, weight)
     parallel_for(end - begin, kTaskRows, [&](int64_t first, int64_t last) {
@@ -365,8 +356,7 @@ void symmetric_rows(const int32_t* index, const float* weight, int64_t* start,
   for_rows([&](int64_t r, int32_t, double) { ++start[r + 1]; });
   for (int64_t r = 0; r < end - begin; ++r) start[r + 1] += start[r];
   const Entries entries = allocate(start[end - begin]);
-  const auto next = uninitialised<int64_t>(end - begin);
-  std::copy_n(start, end - begin, next.get());
+  std::vector<int64_t> next(start, start + (end - begin));
   for_rows([&](int64_t r, int32_t column, double sum) {
     const int64_t at = next[r]++;
     entries.column[at] = column;
