@@ -11,7 +11,6 @@ from fastssl.data.philox import Purpose, permutation
 from fastssl.data.sources import Source, load_source
 from fastssl.errors import InputError, unknown_name
 from fastssl.ops import augment
-from fastssl.ops.augment import SIZES
 from fastssl.ops.policies import named_policy
 from fastssl.training.record import write_atomic
 
@@ -51,12 +50,11 @@ def preview(
     found = load_source(source, **place)
     if found.images.dtype != torch.uint8:
         raise InputError(f"data: {found.name} has points, not images; they have no views")
-    if found.shape[-1] not in SIZES:
-        raise InputError(
-            f"image_size: {found.shape[-1]}; views are made of images of "
-            f"{SIZES.start} to {SIZES.stop - 1} pixels a side"
-        )
-    write_atomic(out, picture(found, policy, images, views, seed))
+    try:
+        drawn = picture(found, policy, images, views, seed)
+    except ValueError as error:  # a size the op or the policy does not take
+        raise InputError(str(error)) from error
+    write_atomic(out, drawn)
     click.echo(f"columns: the image, {views} weak views, {views} of {policy}; {out}")
 
 
