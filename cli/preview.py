@@ -50,7 +50,11 @@ def preview(
     found = load_source(source, **place)
     if found.images.dtype != torch.uint8:
         raise InputError(f"data: {found.name} has points, not images; they have no views")
-    write_atomic(out, picture(found, policy, images, views, seed))
+    try:
+        drawn = picture(found, policy, images, views, seed)
+    except ValueError as error:  # a size the op or the policy does not take
+        raise InputError(str(error)) from error
+    write_atomic(out, drawn)
     click.echo(f"columns: the image, {views} weak views, {views} of {policy}; {out}")
 
 
