@@ -18,6 +18,7 @@ KNOWS = {
     "fastssl.models": {"ops", "errors"},
     "fastssl.data": {"ops", "errors"},
     "fastssl.objectives": {"ops"},
+    "fastssl.losses": {"ops", "objectives"},
     "fastssl.algorithms": {"ops", "models", "objectives", "errors"},
     "fastssl.training": {"ops", "algorithms", "errors"},
     "fastssl.reporting": {"training", "errors"},
