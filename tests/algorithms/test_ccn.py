@@ -43,14 +43,18 @@ def kl(target, logits):
     return (p * (p.log() - logits.log_softmax(1))).sum(1).mean()
 
 
+def unit(images):
+    """Each scaled to norm 1."""
+    return images / images.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+
+
 def adversarial(network, images, clean, start, radius):
     """A of eq. 1, its direction the Hessian of the divergence at 0 times the start, by autograd."""
     r = torch.zeros_like(images, requires_grad=True)
     divergence = kl(clean, network(images + r)[0])
     (gradient,) = torch.autograd.grad(divergence, r, create_graph=True)
     (direction,) = torch.autograd.grad((gradient * start).sum(), r)
-    norm = direction.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-    return kl(clean, network(images + radius * direction / norm)[0])
+    return kl(clean, network(images + radius * unit(direction))[0])
 
 
 def three_losses(algorithm, batch, starts):
@@ -88,7 +92,7 @@ def test_one_backward_gives_the_gradients_of_algorithm_1(name):
     algorithm, batch = make(variant(CONFIG, name)), make_batch()
     by_paper = copy.deepcopy(algorithm)
     torch.manual_seed(5)
-    starts = [torch.randn(U, 1, 8, 8, dtype=torch.float64) for _ in range(2)]
+    starts = [unit(torch.randn(U, 1, 8, 8, dtype=torch.float64)) for _ in range(2)]
     first, second, correction = three_losses(by_paper, batch, starts)
 
     torch.manual_seed(5)

@@ -290,6 +290,8 @@ def nt_xent(order: checker.Order) -> Callable[..., Tensor]:
     def op(features_a, features_b, temperature=0.5):
         return NtXent.apply(temperature, features_a, features_b)
 
+    return op
+
 
 def softmax_hessian_product(order: checker.Order) -> Callable[[Tensor, Tensor], Tensor]:
     """The op in one order of threads."""
