@@ -52,7 +52,8 @@ def kernels_in(binary: Path) -> list[Kernel]:
     """Every kernel of a library or object file, once an architecture."""
     bounds = {}
     for architecture, text in _by_architecture(_dump(binary, "-elf")):
-        for name, section in re.findall(r"^\.nv\.info\.(\w+)\n(.*?)\n\n", text, re.M | re.S):
+        # Up to the next section: an empty line may stand within one whose lists are long.
+        for name, section in re.findall(r"^\.nv\.info\.(\w+)\n(.*?)(?=^\.|\Z)", text, re.M | re.S):
             if sides := re.search(r"EIATTR_MAX_THREADS\s+Format:.*\s+Value:\s+(.*)", section):
                 bounds[architecture, name] = math.prod(int(side, 16) for side in sides[1].split())
     kernels = []
