@@ -118,7 +118,9 @@ def compiled(implementations: Iterable[Implementation]) -> list[Implementation]:
     torch._functorch.config.donated_buffer = False
     torch._dynamo.reset()
     return [
-        Implementation("torch.compile", torch.compile(eager.function, dynamic=False), eager.inputs)
+        Implementation(
+            "torch.compile", torch.compile(eager.function, dynamic=False), eager.inputs, eager.check
+        )
         for eager in implementations
         if eager.name == "eager"
     ]

@@ -22,14 +22,15 @@ def evaluate(run: Path, as_json: bool, data_dir: str | None) -> None:
     """
     experiment, step = load_trained(run, data_dir=data_dir)
     n = experiment.num_test
+    found = experiment.test_evaluation()
     networks = {
         name: {"accuracy": accuracy, "error": 1 - accuracy, "n": n}
-        for name, accuracy in experiment.test_accuracies().items()
+        for name, accuracy in found.accuracies.items()
     }
     if as_json:
         data = experiment.config.data.source
-        result = {"run": str(run), "data": data, "part": "test", "step": step, "networks": networks}
-        click.echo(json.dumps(result))
+        place = {"run": str(run), "data": data, "part": "test", "step": step}
+        click.echo(json.dumps({**place, "networks": networks, "counts": found.counts}))
         return
     if not networks:
         raise InputError(f"{run}: its data has no test images and none were held out")
@@ -38,3 +39,5 @@ def evaluate(run: Path, as_json: bool, data_dir: str | None) -> None:
         percent = [f"{100 * values[key]:.2f}" for key in ("accuracy", "error")]
         rows.append([name, *percent, str(n)])
     click.echo(aligned(rows, right=(1, 2, 3)))
+    for name, count in found.counts.items():
+        click.echo(f"{name.replace('_', ' ')}: {count}")

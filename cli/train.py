@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from fastssl.algorithms.ccn import VARIANTS
 from fastssl.cli.data_options import holdout_option, source_options
 from fastssl.cli.main import INTERRUPTED, OneLineError
 from fastssl.data.sources import resolve_source, short_name
@@ -26,6 +27,12 @@ DEFAULT_DATA = "digits"
     metavar="NAME",
     help="What muscle adds its term to: mean-teacher, fixmatch, or none; `muscle --base X` is the"
     " algorithm muscle+X.  [default: none, the labeled images' cross entropy]",
+)
+@click.option(
+    "--variant",
+    type=click.Choice(["full", *VARIANTS]),
+    help="Of ccn, as in the paper's table 3; `ccn --variant X` is the algorithm ccn-X."
+    "  [default: full]",
 )
 @click.option(
     "--data",
@@ -81,6 +88,7 @@ DEFAULT_DATA = "digits"
 def train(
     algorithm: str,
     base: str | None,
+    variant: str | None,
     data: str | None,
     data_dir: str | None,
     download: bool,
@@ -98,10 +106,11 @@ def train(
     resume: bool,
     overwrite: bool,
 ) -> None:
-    """Train a classifier with ALGORITHM: muscle, mean-teacher, fixmatch, supervised, or muscle+X.
+    """Train a classifier with ALGORITHM: muscle, ccn, mean-teacher, fixmatch or supervised.
 
     All but supervised, the baseline, learn from labeled and unlabeled images together. muscle adds
-    mutual information between views of an image to a base's objective. Ends with the test accuracy
+    mutual information between views of an image to a base's objective; ccn trains two networks that
+    teach each other. Ends with the test accuracy
     and the files of the run: run.json (how to repeat it), split.json (which images were labeled),
     metrics.jsonl, checkpoints/ and curves.png.
 
@@ -111,8 +120,7 @@ def train(
 
     Ctrl-C saves the run before it stops.
     """  # noqa: D301  (click's mark for lines it must not join)
-    if base is not None:
-        algorithm = with_base(algorithm, base)
+    algorithm = full_name(algorithm, base, variant)
     options: dict[str, Any] = {
         "data.labels": labels,
         "data.validation": validation,
@@ -151,15 +159,21 @@ def train(
     conclude(run)
 
 
-def with_base(algorithm: str, base: str) -> str:
-    """The algorithm's name with MUSCLE's base in it.
+def full_name(algorithm: str, base: str | None, variant: str | None) -> str:
+    """The algorithm's name with what --base and --variant add to it.
 
     Raises:
-        InputError: the algorithm takes no base.
+        InputError: the algorithm takes no such option.
     """
-    if algorithm != "muscle":
-        raise InputError(f"--base: {algorithm} takes none; expected muscle")
-    return algorithm if base in ("none", "supervised") else f"muscle+{base}"
+    if base is not None:
+        if algorithm != "muscle":
+            raise InputError(f"--base: {algorithm} takes none; expected muscle")
+        return algorithm if base in ("none", "supervised") else f"muscle+{base}"
+    if variant is not None:
+        if algorithm != "ccn":
+            raise InputError(f"--variant: {algorithm} has none; expected ccn")
+        return algorithm if variant == "full" else f"ccn-{variant}"
+    return algorithm
 
 
 def default_folder(config: Config) -> Path:
@@ -174,7 +188,7 @@ def conclude(run: Run) -> None:
     folder = run.folder
     draw_curves([folder], folder.curves_png)
     n = run.experiment.num_test
-    for network, accuracy in run.experiment.test_accuracies().items():
+    for network, accuracy in run.experiment.test_evaluation().accuracies.items():
         click.echo(f"test accuracy {100 * accuracy:.2f} %  ({network}, n = {n})")
     for path in (
         folder.split_json,

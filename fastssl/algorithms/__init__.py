@@ -1,44 +1,50 @@
 """The papers' algorithms by name: which networks they train and which terms they add up.
 
 A name is a base's, or "muscle+" and a base's: MUSCLE is one more term on any of them. "muscle"
-alone is "muscle+supervised".
+alone is "muscle+supervised"; "ccn-no-ml" and the like are the models of CCN's table 3.
 """
 
+from dataclasses import dataclass
+from typing import Any
+
 from fastssl.algorithms.base import Algorithm
-from fastssl.algorithms.ccn import CCN
-from fastssl.algorithms.fixmatch import FixMatch
-from fastssl.algorithms.mean_teacher import MeanTeacher
-from fastssl.algorithms.supervised import Supervised
+from fastssl.algorithms.ccn import CCN, VARIANTS, CCNConfig, variant
+from fastssl.algorithms.fixmatch import FixMatch, FixMatchConfig
+from fastssl.algorithms.mean_teacher import MeanTeacher, MeanTeacherConfig
+from fastssl.algorithms.muscle import Muscle
+from fastssl.algorithms.supervised import Supervised, SupervisedConfig
 from fastssl.errors import unknown_name
 
-__all__ = ["BASES", "NAMES", "algorithm_type"]
+__all__ = ["ALGORITHMS", "Named", "named"]
 
-BASES: dict[str, type[Algorithm]] = {
-    "ccn": CCN,
-    "fixmatch": FixMatch,
-    "mean-teacher": MeanTeacher,
-    "supervised": Supervised,
+
+@dataclass(frozen=True)
+class Named:
+    """What a name stands for: the class, its hyper-parameters, and MUSCLE's term if it is on it."""
+
+    kind: type[Algorithm]
+    config: Any
+    muscle: Muscle | None = None
+
+
+ALGORITHMS: dict[str, Named] = {
+    "supervised": Named(Supervised, SupervisedConfig()),
+    "mean-teacher": Named(MeanTeacher, MeanTeacherConfig()),
+    "fixmatch": Named(FixMatch, FixMatchConfig()),
+    "muscle": Named(Supervised, SupervisedConfig(), Muscle()),
+    "muscle+mean-teacher": Named(MeanTeacher, MeanTeacherConfig(), Muscle()),
+    "muscle+fixmatch": Named(FixMatch, FixMatchConfig(), Muscle()),
+    "ccn": Named(CCN, CCNConfig()),
+    **{f"ccn-{name}": Named(CCN, variant(CCNConfig(), name)) for name in VARIANTS},
 }
-NAMES = (
-    *BASES,
-    "muscle",
-    *(
-        f"muscle+{base}"
-        for base, kind in BASES.items()
-        if kind.takes_muscle and base != "supervised"
-    ),
-)
 
 
-def algorithm_type(name: str) -> tuple[type[Algorithm], bool]:
-    """The class of the algorithm of that name, and whether MUSCLE's term is on it.
+def named(algorithm: str) -> Named:
+    """The algorithm of that name.
 
     Raises:
         InputError: there is none; the nearest name is given.
     """
-    if name not in NAMES:
-        raise unknown_name("algorithm", name, NAMES)
-    if name == "muscle":
-        return Supervised, True
-    base = name.removeprefix("muscle+")
-    return BASES[base], base != name
+    if algorithm not in ALGORITHMS:
+        raise unknown_name("algorithm", algorithm, ALGORITHMS)
+    return ALGORITHMS[algorithm]

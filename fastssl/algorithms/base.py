@@ -48,7 +48,6 @@ class Algorithm(nn.Module):
 
     config_type: ClassVar[type]  # its frozen dataclass of hyper-parameters
     needs_unlabeled: ClassVar[bool] = True
-    takes_muscle: ClassVar[bool] = True
     hard_views: int = 0  # of each image, beside the weak one
     teacher_views: int = 0  # T
 
@@ -84,6 +83,15 @@ class Algorithm(nn.Module):
     def predictors(self) -> dict[str, Callable[[Tensor], Tensor]]:
         """Every network that is evaluated, by name; the one the paper evaluates comes first."""
         return {"network": lambda images: self.network(images)[0]}
+
+    def compare(self, classes: dict[str, Tensor], labels: Tensor) -> dict[str, float]:
+        """What is counted at every evaluation beside accuracies, by name.
+
+        Args:
+            classes: int64 [N] that each of `predictors` gives the images.
+            labels: int64 [N].
+        """
+        return {}
 
     def before_epoch(self, state: State) -> None:
         """Called before the first step of each pass over the images."""

@@ -71,7 +71,6 @@ class CCNConfig:
 
 # Table 3's models as changes of the full one.
 VARIANTS: dict[str, dict[str, float | bool]] = {
-    "full": {},
     "baseline": {"entropy": 0.0, "adversarial": 0.0, "correction": False},
     "no-ml": {"mutual": 0.0},
     "no-ccn": {"correction": False},
@@ -106,7 +105,6 @@ class CCN(Algorithm):
     """
 
     config_type = CCNConfig
-    takes_muscle = False
 
     def __init__(
         self, network: Backbone, config: CCNConfig, muscle: None = None, num_images: int = 0
@@ -181,6 +179,16 @@ class CCN(Algorithm):
                 self.network(images)[0], self.second(images)[1]
             )
         return networks
+
+    def compare(self, classes: dict[str, Tensor], labels: Tensor) -> dict[str, float]:
+        """Images that only the corrected network gets right, and that it alone gets wrong."""
+        if not self.config.correction:
+            return {}
+        before, after = classes["net1"] == labels, classes["ccn"] == labels
+        return {
+            "true_corrections": (after & ~before).sum().item(),
+            "false_corrections": (before & ~after).sum().item(),
+        }
 
     def before_epoch(self, state: State) -> None:
         """Mu rises with the epochs, from 0 in the first, whose images have no target yet."""

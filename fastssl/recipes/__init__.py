@@ -1,29 +1,33 @@
 """Settings worth running, and the one place where data, model and algorithm meet."""
 
-from collections.abc import Callable
-from functools import partial
-
 from fastssl.data.sources import SOURCES
 from fastssl.errors import InputError
-from fastssl.recipes import digits, images
+from fastssl.recipes import ccn, digits, images
 from fastssl.recipes.config import Config
 
-__all__ = ["RECIPES", "recipe_for"]
+__all__ = ["RECIPES", "recipe"]
 
-RECIPES: dict[str, Callable[[str], Config]] = {
-    "digits": digits.recipe,
-    **{name: partial(images.recipe, name) for name in images.NETWORKS},
-}
+RECIPES = ("digits", "two_spirals", *images.NETWORKS)  # the named data sets that there is one for
 
 
-def recipe_for(data: str) -> Callable[[str], Config]:
-    """What makes the configuration of an algorithm on a data set, a name or the path of a folder.
+def recipe(algorithm: str, data: str) -> Config:
+    """The configuration of an algorithm on a data set, a name or the path of a folder.
 
     Raises:
-        InputError: there is none yet for that name.
+        InputError: there is none yet for the two.
     """
-    if data in RECIPES:
-        return RECIPES[data]
-    if data in SOURCES:
-        raise InputError(f"data: no recipe for {data} yet; there are {', '.join(RECIPES)}")
-    return partial(images.folder_recipe, data)
+    if algorithm.startswith("ccn"):
+        settings: tuple[str, ...] = tuple(ccn.SETTINGS)
+        if data in settings:
+            return ccn.recipe(data, algorithm)
+    else:
+        settings = ("digits", *images.NETWORKS)
+        if data == "digits":
+            return digits.recipe(algorithm)
+        if data in images.NETWORKS:
+            return images.recipe(data, algorithm)
+        if data not in SOURCES:
+            return images.folder_recipe(data, algorithm)
+    raise InputError(
+        f"data: no recipe for {algorithm} on {data} yet; there are {', '.join(settings)}"
+    )

@@ -7,7 +7,7 @@ import typing
 from dataclasses import dataclass
 from typing import Any
 
-from fastssl.algorithms import algorithm_type
+from fastssl.algorithms import named
 from fastssl.algorithms.muscle import Muscle
 from fastssl.data.views import ViewPolicy
 from fastssl.errors import InputError, unknown_name
@@ -62,6 +62,19 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
+class EvalConfig:
+    """When the networks are evaluated, and on how much."""
+
+    every: int = 50  # steps
+    images: int | None = None  # of a part, its first ones; None for all
+
+    def __post_init__(self) -> None:
+        check("eval.every", self.every, self.every >= 1, "1 or more")
+        if self.images is not None:
+            check("eval.images", self.images, self.images >= 1, "1 or more, or none")
+
+
+@dataclass(frozen=True)
 class Config:
     """Everything a run is a function of.
 
@@ -79,12 +92,12 @@ class Config:
     steps: int
     seed: int = 0
     device: str = "auto"
+    eval: EvalConfig = EvalConfig()
     log_every: int = 10
-    eval_every: int = 50
     checkpoint_every: int = 200
 
     def __post_init__(self) -> None:
-        for key in ("steps", "log_every", "eval_every", "checkpoint_every"):
+        for key in ("steps", "log_every", "checkpoint_every"):
             value = getattr(self, key)
             check(key, value, value >= 1, "1 or more")
         check("seed", self.seed, 0 <= self.seed < 2**63, "0 or more, below 2**63")
@@ -101,9 +114,9 @@ def from_json(fields: Any) -> Config:
         InputError: a field is missing, unknown or of the wrong type.
     """
     try:
-        algorithm, with_muscle = algorithm_type(fields["algorithm_name"])
-        muscle = Muscle if with_muscle else types.NoneType
-        return _build(Config, fields, {"algorithm": algorithm.config_type, "muscle": muscle})
+        known = named(fields["algorithm_name"])
+        kinds = {"algorithm": known.kind.config_type, "muscle": type(known.muscle)}
+        return _build(Config, fields, kinds)
     except (TypeError, KeyError) as error:
         raise InputError(f"configuration: not one that fastssl wrote ({error})") from error
 

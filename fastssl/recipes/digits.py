@@ -25,8 +25,7 @@ class look like another class's, MUSCLE can merge the two, as in seed 4. Many un
 (112 of 128; the papers take half) and a strong weight decay made that rarer on the validation part.
 """
 
-from fastssl.algorithms import algorithm_type
-from fastssl.algorithms.muscle import Muscle
+from fastssl.algorithms import named
 from fastssl.data.views import ViewPolicy
 from fastssl.recipes.config import (
     Config,
@@ -41,11 +40,11 @@ LEARNING_RATE = {"supervised": 0.1}  # 0.2 for all others
 
 def recipe(algorithm: str) -> Config:
     """The configuration of `algorithm` on the digits."""
-    kind, with_muscle = algorithm_type(algorithm)
+    known = named(algorithm)
     return Config(
         algorithm_name=algorithm,
-        algorithm=kind.config_type(),
-        muscle=Muscle() if with_muscle else None,
+        algorithm=known.config,
+        muscle=known.muscle,
         data=DataConfig(source="digits", labeled_rows=16, unlabeled_rows=112),
         views=ViewsConfig(
             weak=ViewPolicy(rotate=15, scale=0.15, shear=0.15, translate=1, noise=0.02),

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import fastssl
-from fastssl.algorithms import algorithm_type
+from fastssl.algorithms import named
 from fastssl.algorithms.base import Algorithm, Batch
 from fastssl.data.batches import TwoStreams
 from fastssl.data.sources import Source, load_source, resolve_source
@@ -20,12 +20,12 @@ from fastssl.data.splits import LabelSplit, draw_split
 from fastssl.data.views import normalise
 from fastssl.errors import InputError
 from fastssl.models import build_model
-from fastssl.recipes import recipe_for
+from fastssl.recipes import recipe
 from fastssl.recipes.config import Config, DataConfig, from_json, leaves, override
 from fastssl.training.checkpoint import Checkpoints
 from fastssl.training.device import resolve_device
 from fastssl.training.engine import train
-from fastssl.training.evaluation import ROWS, accuracies
+from fastssl.training.evaluation import ROWS, Evaluation, evaluate_on
 from fastssl.training.record import MetricsLog, RunFolder, read_metrics, write_atomic
 
 
@@ -51,33 +51,35 @@ class Experiment:
 
     @property
     def num_test(self) -> int:
-        """Images of the test part: the source's own, or those the split holds out; 0 for none."""
-        return len(self.source.test_labels) or len(self.split.test)
+        """Images tested on: the source's own, or those the split holds out; 0 for none."""
+        n = len(self.source.test_labels) or len(self.split.test)
+        return n if self.config.eval.images is None else min(n, self.config.eval.images)
 
-    def test_accuracies(self) -> dict[str, float]:
-        """Accuracy of each network on the test part; of none without test images."""
+    def test_evaluation(self) -> Evaluation:
+        """How each network does on the test part; empty without test images."""
         source = self.source
         if len(source.test_labels):
-            return self._accuracies(source.test_images, source.test_labels)
-        return self._accuracies(source.images, source.labels, self.split.test)
+            return self._evaluate(source.test_images, source.test_labels)
+        return self._evaluate(source.images, source.labels, self.split.test)
 
-    def validation_accuracies(self) -> dict[str, float]:
-        """Accuracy of each network on the validation part; of none if there is none."""
-        return self._accuracies(self.source.images, self.source.labels, self.split.validation)
+    def validation_evaluation(self) -> Evaluation:
+        """How each network does on the validation part; empty if there is none."""
+        return self._evaluate(self.source.images, self.source.labels, self.split.validation)
 
-    def _accuracies(
+    def _evaluate(
         self, images: Tensor, labels: Tensor, positions: Sequence[int] | None = None
-    ) -> dict[str, float]:
-        """Accuracy on images uint8 [N,K,H,W], or on those at `positions`; few are read at once."""
+    ) -> Evaluation:
+        """On images uint8 [N,K,H,W], or on those at `positions`; few are read at once."""
         chosen = torch.arange(len(images)) if positions is None else torch.tensor(positions)
+        chosen = chosen[: self.config.eval.images]
         if not len(chosen):
-            return {}
+            return Evaluation({}, {})
 
         def batches() -> Iterator[Tensor]:
             for rows in chosen.split(ROWS):
                 yield self.inputs(images[rows])
 
-        return accuracies(self.algorithm, batches(), labels[chosen].to(self.device))
+        return evaluate_on(self.algorithm, batches(), labels[chosen].to(self.device))
 
     def remarks(self) -> list[str]:
         """What its user should know about the data, a line each."""
@@ -110,8 +112,8 @@ def configure(algorithm: str, data: str, changes: dict[str, Any]) -> Config:
     Raises:
         InputError: an unknown algorithm, data set or key, or a value that is not possible.
     """
-    algorithm_type(algorithm)
-    config = override(recipe_for(resolve_source(data))(algorithm), changes)
+    named(algorithm)
+    config = override(recipe(algorithm, resolve_source(data)), changes)
     return override(config, {"device": str(resolve_device(config.device))})
 
 
@@ -192,7 +194,7 @@ def build(
     network = build_model(
         config.model.name, source.shape[0], source.num_classes, **config.model.options
     )
-    kind, _ = algorithm_type(config.algorithm_name)
+    kind = named(config.algorithm_name).kind
     algorithm = kind(network, config.algorithm, config.muscle, len(source.labels))
     if algorithm.needs_unlabeled and not (split.unlabeled and config.data.unlabeled_rows):
         raise InputError(
@@ -322,14 +324,14 @@ def fit(run: Run) -> None:
     )
 
     def evaluate(done: int) -> dict[str, float]:
-        parts = {"validation": experiment.validation_accuracies()}
+        parts = {"validation": experiment.validation_evaluation()}
         if done == config.steps or not experiment.split.validation:
-            parts["test"] = experiment.test_accuracies()
-        return {
-            f"accuracy/{part}/{network}": value
-            for part, values in parts.items()
-            for network, value in values.items()
-        }
+            parts["test"] = experiment.test_evaluation()
+        row = {}
+        for part, found in parts.items():
+            row |= {f"accuracy/{part}/{name}": value for name, value in found.accuracies.items()}
+            row |= {f"count/{part}/{name}": value for name, value in found.counts.items()}
+        return row
 
     metrics = MetricsLog(run.folder.metrics_jsonl, after_step=run.first_step)
     try:
@@ -345,7 +347,7 @@ def fit(run: Run) -> None:
             steps=config.steps,
             steps_per_pass=streams.steps_per_pass,
             log_every=config.log_every,
-            eval_every=config.eval_every,
+            eval_every=config.eval.every,
             checkpoint_every=config.checkpoint_every,
         )
     finally:

@@ -13,11 +13,17 @@ and few steps. conv_large, the papers' network, where images have colours and a 
 small_cnn for grey digits and for folders, where a first answer should not take a day.
 """
 
-from fastssl.algorithms import algorithm_type
-from fastssl.algorithms.muscle import Muscle
+from fastssl.algorithms import named
 from fastssl.data.sources.place import IMAGE_SIZE
 from fastssl.data.views import ViewPolicy
-from fastssl.recipes.config import Config, DataConfig, ModelConfig, OptimConfig, ViewsConfig
+from fastssl.recipes.config import (
+    Config,
+    DataConfig,
+    EvalConfig,
+    ModelConfig,
+    OptimConfig,
+    ViewsConfig,
+)
 
 NETWORKS = {
     "mnist": "small_cnn",
@@ -42,11 +48,11 @@ def folder_recipe(path: str, algorithm: str) -> Config:
 
 
 def _config(algorithm: str, network: str, data: DataConfig, *, translate: float) -> Config:
-    kind, with_muscle = algorithm_type(algorithm)
+    known = named(algorithm)
     return Config(
         algorithm_name=algorithm,
-        algorithm=kind.config_type(),
-        muscle=Muscle() if with_muscle else None,
+        algorithm=known.config,
+        muscle=known.muscle,
         data=data,
         views=ViewsConfig(
             weak=ViewPolicy(translate=translate),
@@ -55,5 +61,5 @@ def _config(algorithm: str, network: str, data: DataConfig, *, translate: float)
         model=ModelConfig(name=network),
         optim=OptimConfig(lr=0.05, weight_decay=2e-4),
         steps=STEPS[network],
-        eval_every=250,
+        eval=EvalConfig(every=250),
     )

@@ -1,6 +1,7 @@
 """Accuracy of an algorithm's networks. N images, K channels, H x W pixels, C classes."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -27,9 +28,17 @@ def predict_all(algorithm: Algorithm, batches: Iterable[Tensor]) -> dict[str, Te
     return {name: torch.cat(rows) for name, rows in logits.items()}
 
 
-def accuracies(algorithm: Algorithm, batches: Iterable[Tensor], labels: Tensor) -> dict[str, float]:
-    """Part of the images, as `predict_all` takes them, that each network gives its label [N]."""
-    return {
-        name: (logits.argmax(1) == labels).double().mean().item()
-        for name, logits in predict_all(algorithm, batches).items()
-    }
+@dataclass(frozen=True)
+class Evaluation:
+    """How an algorithm does on labeled images; empty of no images."""
+
+    accuracies: dict[str, float]  # of each network
+    counts: dict[str, float]  # what the algorithm compares beside them
+
+
+def evaluate_on(algorithm: Algorithm, batches: Iterable[Tensor], labels: Tensor) -> Evaluation:
+    """Evaluate on images, as `predict_all` takes them, with labels int64 [N]."""
+    predicted = predict_all(algorithm, batches)
+    classes = {name: logits.argmax(1) for name, logits in predicted.items()}
+    accuracies = {name: (found == labels).double().mean().item() for name, found in classes.items()}
+    return Evaluation(accuracies, algorithm.compare(classes, labels))

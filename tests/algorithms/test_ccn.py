@@ -22,6 +22,10 @@ CONFIG = CCNConfig(
 )
 
 
+def model(name):
+    return CONFIG if name == "full" else variant(CONFIG, name)
+
+
 def make(config=CONFIG):
     """The algorithm in float64, in its third epoch, each image seen once or twice."""
     algorithm = CCN(build_model("small_cnn", 1, C), config, num_images=N).double()
@@ -87,9 +91,9 @@ def three_losses(algorithm, batch, starts):
     return *losses, l_c
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", ["full", *VARIANTS])
 def test_one_backward_gives_the_gradients_of_algorithm_1(name):
-    algorithm, batch = make(variant(CONFIG, name)), make_batch()
+    algorithm, batch = make(model(name)), make_batch()
     by_paper = copy.deepcopy(algorithm)
     torch.manual_seed(5)
     starts = [unit(torch.randn(U, 1, 8, 8, dtype=torch.float64)) for _ in range(2)]
@@ -170,7 +174,7 @@ def test_the_two_networks_start_apart():
     ("name", "networks"), [("full", ["net1", "net2", "ccn"]), ("no-ccn", ["net1", "net2"])]
 )
 def test_net_1_is_evaluated_first(name, networks):
-    algorithm = make(variant(CONFIG, name)).eval()
+    algorithm = make(model(name)).eval()
     images = torch.randn(3, 1, 8, 8, dtype=torch.float64)
     assert list(algorithm.predictors()) == networks
     assert torch.equal(algorithm.predict(images), algorithm.network(images)[0])

@@ -2,31 +2,32 @@
 
 import pytest
 
-from fastssl.algorithms import BASES, NAMES, algorithm_type
+from fastssl.algorithms import ALGORITHMS, named
+from fastssl.algorithms.ccn import CCN
 from fastssl.algorithms.mean_teacher import MeanTeacher
+from fastssl.algorithms.muscle import Muscle
 from fastssl.algorithms.supervised import Supervised
 from fastssl.errors import InputError
 
 
 def test_muscle_is_a_term_on_a_base():
-    assert algorithm_type("muscle") == (Supervised, True)
-    assert algorithm_type("supervised") == (Supervised, False)
-    assert algorithm_type("muscle+mean-teacher") == (MeanTeacher, True)
+    for name, each in ALGORITHMS.items():
+        assert (each.muscle == Muscle()) == name.startswith("muscle"), name
+        assert isinstance(each.config, each.kind.config_type)
+    assert named("muscle").kind is named("supervised").kind is Supervised
+    assert named("muscle+mean-teacher").kind is named("mean-teacher").kind is MeanTeacher
 
 
-def test_every_base_has_a_name_with_muscle_if_it_takes_the_term():
-    assert len(NAMES) == len(set(NAMES))
-    assert {algorithm_type(name) for name in NAMES} == {
-        (kind, with_muscle)
-        for kind in BASES.values()
-        for with_muscle in (False, True)
-        if kind.takes_muscle or not with_muscle
-    }
+def test_table_3_of_ccn():
+    off = {name: named(f"ccn-{name}").config for name in ("baseline", "no-ml", "no-ccn", "no-vat")}
+    assert all(named(f"ccn-{name}").kind is CCN for name in off)
+    assert [name for name, config in off.items() if not config.mutual] == ["no-ml"]
+    assert [name for name, config in off.items() if not config.correction] == ["baseline", "no-ccn"]
+    assert [name for name, c in off.items() if not c.adversarial] == ["baseline", "no-vat"]
+    assert [name for name, config in off.items() if not config.entropy] == ["baseline"]
 
 
-@pytest.mark.parametrize(
-    "name", ["muscle+", "muscle+muscle", "mean_teacher", "", "+supervised", "muscle+ccn"]
-)
+@pytest.mark.parametrize("name", ["muscle+", "mean_teacher", "", "muscle+ccn", "muscle+supervised"])
 def test_other_names_are_refused(name):
     with pytest.raises(InputError, match="algorithm: unknown name"):
-        algorithm_type(name)
+        named(name)

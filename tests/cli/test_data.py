@@ -171,7 +171,7 @@ def test_without_test_images_there_is_no_figure_and_it_says_so(fastssl, refused,
         (["data", "split", "digits", "--rule", "equal"], "rule: unknown name 'equal'"),
         (["data", "split", "digits", "--rule", "sequestered"], "digits has no subclasses"),
         (["data", "split", "digits", "--holdout", "0.2"], "has a test part of its own"),
-        (["train", "muscle", "--data", "two_spirals"], "no recipe for two_spirals yet"),
+        (["train", "muscle", "--data", "two_spirals"], "no recipe for muscle on two_spirals yet"),
         (["train", "muscle", "--labels", "20", "--holdout", "0.2"], "test part of its own"),
         (["train", "muscle", "--image-size", "16"], "digits has its own"),
         (

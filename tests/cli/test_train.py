@@ -91,7 +91,7 @@ def test_the_same_command_gives_the_same_run(fastssl, tmp_path):
 
 
 def test_validation_keeps_the_test_part_for_the_end(fastssl, tmp_path):
-    options = ("--validation", "100", "--set", "eval_every=2", "--out", tmp_path / "run")
+    options = ("--validation", "100", "--set", "eval.every=2", "--out", tmp_path / "run")
     assert fastssl("train", "supervised", *SHORT, *options).exit_code == 0
     rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert ["accuracy/validation/network" in row for row in rows] == [True] * 3
@@ -110,7 +110,7 @@ def test_the_default_folder_names_the_run(fastssl, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("algorithm", ["muscle", "muscle --base mean-teacher", "fixmatch"])
 def test_ctrl_c_then_resume_is_the_uninterrupted_run(fastssl, tmp_path, monkeypatch, algorithm):
-    options = ("train", *algorithm.split(), *SHORT, "--set", "log_every=1", "--set", "eval_every=2")
+    options = ("train", *algorithm.split(), *SHORT, "--set", "log_every=1", "--set", "eval.every=2")
     assert fastssl(*options, "--out", tmp_path / "straight").exit_code == 0
 
     at = TwoStreams.at

@@ -5,13 +5,13 @@ import json
 import pytest
 
 from fastssl.errors import InputError
-from fastssl.recipes import RECIPES
+from fastssl.recipes import recipe
 from fastssl.recipes.config import from_json, leaves, override
 
 
-@pytest.fixture(params=["muscle", "supervised", "muscle+mean-teacher", "fixmatch"])
+@pytest.fixture(params=["muscle", "supervised", "muscle+mean-teacher", "ccn-no-ml"])
 def config(request):
-    return RECIPES["digits"](request.param)
+    return recipe(request.param, "digits")
 
 
 def test_json_gives_the_configuration_back(config):
@@ -71,10 +71,10 @@ def test_a_wrong_override_is_named(config, key, text, message):
 
 
 def test_only_muscle_has_alpha():
-    assert override(RECIPES["digits"]("muscle"), {"muscle.alpha": "0.5"}).muscle.alpha == 0.5
+    assert override(recipe("muscle", "digits"), {"muscle.alpha": "0.5"}).muscle.alpha == 0.5
     for key in ("muscle.alpha", "muscle"):
         with pytest.raises(InputError, match="unknown name"):
-            override(RECIPES["digits"]("supervised"), {key: "0.5"})
+            override(recipe("supervised", "digits"), {key: "0.5"})
 
 
 def test_edited_json_is_refused(config):
