@@ -37,7 +37,7 @@ $(VENV)/.built: $(VENV)/.torch $(SOURCES)
 demo: $(VENV)/.built
 	$(BIN)/fastssl train supervised --data digits --labels 20 --seed 0 --out $(RUNS)/supervised --overwrite
 	$(BIN)/fastssl train muscle --data digits --labels 20 --seed 0 --out $(RUNS)/muscle --overwrite
-	$(BIN)/fastssl report $(RUNS)/supervised $(RUNS)/muscle --out $(RUNS)/curves.png
+	$(BIN)/fastssl report $(RUNS)/supervised $(RUNS)/muscle --out $(RUNS)/report.html --out $(RUNS)/curves.png
 
 test: $(VENV)/.built
 	$(BIN)/python -m pytest -q --durations=20

@@ -16,6 +16,7 @@ PACKAGES = (
     "safetensors",
     "pillow",
     "matplotlib",
+    "jinja2",
     "click",
     "tqdm",
 )

@@ -16,7 +16,7 @@ COMMANDS = {
     "predict": "Classify images of your own with a trained run.",
     "propagate": "Labels for all rows of a table of features, from a few.",
     "data": "Data sets: list, inspect, split, preview.",
-    "report": "Compare runs: a table of accuracies and a plot.",
+    "report": "One page about runs: curves, mistakes, calibration, settings.",
     "reproduce": "Train the runs behind a table of results, and write it.",
     "bench": "Time the compiled ops on this machine.",
     "doctor": "What is installed, what is missing, how to get it.",

@@ -16,6 +16,7 @@ from fastssl.recipes.config import Config
 from fastssl.recipes.experiment import Run, configure, fit, start
 from fastssl.recipes.experiment import resume as resume_run
 from fastssl.reporting.curves import draw_curves
+from fastssl.reporting.page import write_report
 
 DEFAULT_DATA = "digits"
 
@@ -112,7 +113,8 @@ def train(
     mutual information between views of an image to a base's objective; ccn trains two networks that
     teach each other. Ends with the test accuracy
     and the files of the run: run.json (how to repeat it), split.json (which images were labeled),
-    metrics.jsonl, checkpoints/ and curves.png.
+    metrics.jsonl, checkpoints/, predictions.safetensors (for the test images), curves.png and
+    report.html, one page about all of it.
 
     \b
     fastssl train muscle --data digits --labels 20 --seed 0 --out runs/a
@@ -184,9 +186,10 @@ def default_folder(config: Config) -> Path:
 
 
 def conclude(run: Run) -> None:
-    """Plot the curves, print the test accuracies and where everything is."""
+    """Make the pictures, print the test accuracies and where everything is."""
     folder = run.folder
     draw_curves([folder], folder.curves_png)
+    write_report([folder], folder.report_html)
     n = run.experiment.num_test
     for network, accuracy in run.experiment.test_evaluation().accuracies.items():
         click.echo(f"test accuracy {100 * accuracy:.2f} %  ({network}, n = {n})")
@@ -195,9 +198,12 @@ def conclude(run: Run) -> None:
         folder.run_json,
         folder.metrics_jsonl,
         folder.checkpoints,
+        folder.predictions,
         folder.curves_png,
     ):
-        click.echo(f"  {path}{'/' if path.is_dir() else ''}")
+        if path.exists():
+            click.echo(f"  {path}{'/' if path.is_dir() else ''}")
+    click.echo(f"report: {folder.report_html}")
 
 
 def parse_settings(settings: tuple[str, ...]) -> dict[str, str]:

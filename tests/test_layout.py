@@ -28,6 +28,7 @@ KNOWS = {
 ONLY_IN = {
     "click": {"cli"},
     "matplotlib": {"fastssl.reporting", "benchmarks"},
+    "jinja2": {"fastssl.reporting"},
     "faiss": {"fastssl.ops"},
 }
 ROOT_NAMES = {"fastssl", "fastssl._C", "fastssl.build_info", "fastssl.__version__"}

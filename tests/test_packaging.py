@@ -36,7 +36,7 @@ def source(tmp_path_factory) -> Path:
 def test_sdist_is_whole(source):
     for folder in ("csrc", "fastssl", "cli", "benchmarks"):
         for path in (ROOT / folder).rglob("*"):
-            if path.suffix in (".py", ".cpp", ".h", ".cu", ".cuh", ".txt"):
+            if path.suffix in (".py", ".cpp", ".h", ".cu", ".cuh", ".txt", ".html", ".css"):
                 assert (source / path.relative_to(ROOT)).exists(), path
 
 
@@ -62,8 +62,8 @@ def test_wheel_contents(wheel):
         names = archive.namelist()
     top_level = {name.split("/")[0] for name in names}
     assert {name for name in top_level if not name.endswith(".dist-info")} == {"fastssl"}
-    for name in ("fastssl/_C.abi3.so", "fastssl/cli/main.py", "fastssl/ops/mutual_information.py"):
-        assert name in names
+    for name in ("_C.abi3.so", "cli/main.py", "ops/mutual_information.py", "reporting/page.html"):
+        assert f"fastssl/{name}" in names
     assert not [name for name in names if name.endswith((".cpp", ".cu", ".csv"))]
 
 

@@ -372,6 +372,6 @@ def describe(experiment: Experiment) -> dict[str, Any]:
         if experiment.device.type == "cuda"
         else "cpu",
         "threads": torch.get_num_threads(),
-        "data": describe_data(experiment.source),
+        "data": describe_data(experiment.source, experiment.split),
         "config": experiment.config.to_json(),
     }

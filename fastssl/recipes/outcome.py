@@ -7,12 +7,15 @@ from typing import Any
 import torch
 
 from fastssl.data.sources import Source
+from fastssl.data.splits import LabelSplit
 from fastssl.training.evaluation import Evaluation
 from fastssl.training.predictions import write_predictions
 
 
-def describe_data(source: Source) -> dict[str, Any]:
+def describe_data(source: Source, split: LabelSplit) -> dict[str, Any]:
     """What using a trained network needs to know of its data, as JSON values."""
+    labeled = source.labels[list(split.labeled)]
+    counts = torch.bincount(labeled, minlength=source.num_classes)
     return {
         "images": len(source.labels),
         "shape": list(source.shape),
@@ -20,6 +23,7 @@ def describe_data(source: Source) -> dict[str, Any]:
         "mean": source.mean.tolist(),
         "std": source.std.tolist(),
         "class_names": list(source.class_names),
+        "labeled": counts.tolist(),
         "fingerprint": source.fingerprint,
     }
 

@@ -1,27 +1,26 @@
-"""Training curves of one or several runs, as one picture."""
+"""Training curves of one or several runs: a panel for each loss term and one for accuracy."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from fastssl.errors import InputError
+from fastssl.reporting.pictures import look, plain, png
 from fastssl.training.record import RunFolder, read_metrics, write_atomic
 
 Rows = list[dict[str, float]]
 
 PANEL = (4.8, 3.4)  # inches
+PANELS_A_ROW = 4
 LEGEND_LINE = 0.25  # inches
 LEGEND_COLUMNS = 3
-# Okabe and Ito's palette: told apart by colour-blind readers, too.
-COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-STYLES = ("-", "--", ":", "-.")  # networks of one run; runs beyond the palette
+ACCURACY = "accuracy"
 TITLES = {
     "term/supervised": "cross entropy of the labeled images (nats)",
     "term/mutual_information": "mutual information of the views (nats)",
+    ACCURACY: "accuracy (%)",
 }
 
 
@@ -31,37 +30,52 @@ def draw_curves(folders: Sequence[RunFolder], path: Path) -> None:
     Raises:
         InputError: a run has no metrics yet, or `path` cannot be written.
     """
-    names = short_names([folder.path for folder in folders])
-    runs = {name: logged(folder) for name, folder in zip(names, folders, strict=True)}
-    terms = {key for rows in runs.values() for row in rows for key in row if key[:5] == "term/"}
-    known = [term for term in TITLES if term in terms]
-    terms = known + sorted(terms.difference(known))
-
+    runs = logged_runs(folders)
+    names = panel_names(runs)
+    across = min(PANELS_A_ROW, len(names))
+    down = -(-len(names) // across)
     columns = min(LEGEND_COLUMNS, len(runs))
-    legend = LEGEND_LINE * (-(-len(runs) // columns) + 1)
-    width, height = PANEL[0] * (len(terms) + 1), PANEL[1] + legend
+    lines = sum(len(_accuracies(rows)) or 1 for rows in runs.values())
+    legend = LEGEND_LINE * (-(-lines // columns) + 1)
+    width, height = PANEL[0] * across, PANEL[1] * down + legend
     figure = Figure(figsize=(width, height), dpi=120)
-    canvas = FigureCanvasAgg(figure)
-    panels = figure.subplots(1, len(terms) + 1, squeeze=False)[0]
-    for panel, term in zip(panels, terms, strict=False):
-        _draw_term(panel, term, runs)
-    _draw_accuracy(panels[-1], runs)
-    for panel in panels:
-        panel.set_xlabel("step")
-        panel.set_xlim(left=0)
-        panel.grid(alpha=0.3, linewidth=0.6)
-        panel.spines[["top", "right"]].set_visible(False)
+    panels = figure.subplots(down, across, squeeze=False).flatten()
+    for panel, name in zip(panels, names, strict=False):
+        draw_panel(panel, name, runs)
+    for panel in panels[len(names) :]:
+        panel.set_axis_off()
     figure.legend(
-        *panels[-1].get_legend_handles_labels(),
+        *panels[len(names) - 1].get_legend_handles_labels(),
         loc="lower left",
         bbox_to_anchor=(0.02, 0),
         ncols=columns,
         frameon=False,
     )
     figure.tight_layout(rect=(0, legend / height, 1, 1))
-    image = io.BytesIO()
-    canvas.print_png(image)
-    write_atomic(path, image.getvalue())
+    write_atomic(path, png(figure))
+
+
+def curve_figures(folders: Sequence[RunFolder]) -> list[tuple[str, str, Figure]]:
+    """Each panel as a figure of its own, accuracy first: title, last values in words, figure.
+
+    Raises:
+        InputError: a run has no metrics yet.
+    """
+    runs = logged_runs(folders)
+    found = []
+    for name in sorted(panel_names(runs), key=lambda name: name != ACCURACY):
+        figure = Figure(figsize=PANEL, dpi=160)
+        panel = figure.subplots()
+        draw_panel(panel, name, runs)
+        if not panel.lines:
+            continue
+        panel.set_title("", loc="left")
+        panel.legend(fontsize=7, framealpha=0.7)
+        figure.tight_layout()
+        ends = [f"{line.get_label().strip()}: {line.get_ydata()[-1]:.4g}" for line in panel.lines]
+        title = TITLES.get(name, name.removeprefix("term/"))
+        found.append((title, f"{title} over the steps, at the end {'; '.join(ends)}", figure))
+    return found
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
@@ -72,40 +86,61 @@ def short_names(paths: Sequence[Path]) -> list[str]:
     ]
 
 
-def logged(folder: RunFolder) -> Rows:
-    """The rows of a run's metrics.jsonl.
+def logged_runs(folders: Sequence[RunFolder]) -> dict[str, Rows]:
+    """The rows of each run's metrics.jsonl, by its short name.
 
     Raises:
-        InputError: there are none.
+        InputError: a run has none.
     """
-    rows = read_metrics(folder.metrics_jsonl)
-    if not rows:
-        raise InputError(f"{folder.path}: nothing was logged yet")
-    return rows
+    runs = {}
+    for name, folder in zip(short_names([f.path for f in folders]), folders, strict=True):
+        runs[name] = read_metrics(folder.metrics_jsonl)
+        if not runs[name]:
+            raise InputError(f"{folder.path}: nothing was logged yet")
+    return runs
+
+
+def panel_names(runs: dict[str, Rows]) -> list[str]:
+    """The terms that any of the runs logged, the known ones first, and ACCURACY."""
+    terms = {key for rows in runs.values() for row in rows for key in row if key[:5] == "term/"}
+    known = [term for term in TITLES if term in terms]
+    return [*known, *sorted(terms.difference(known)), ACCURACY]
+
+
+def draw_panel(panel: Axes, name: str, runs: dict[str, Rows]) -> None:
+    """One of `panel_names`; a run without it leaves no line."""
+    if name == ACCURACY:
+        _draw_accuracy(panel, runs)
+    else:
+        _draw_term(panel, name, runs)
+    title = TITLES.get(name, name.removeprefix("term/"))
+    panel.set_title(plain(title), fontsize=10, loc="left")
+    panel.set_xlabel("step")
+    panel.set_xlim(left=0)
+    panel.grid(alpha=0.3, linewidth=0.6)
+    panel.spines[["top", "right"]].set_visible(False)
 
 
 def _draw_term(panel: Axes, term: str, runs: dict[str, Rows]) -> None:
-    """One term of the loss; runs without it leave no line."""
-    panel.set_title(TITLES.get(term, term.removeprefix("term/")), fontsize=10, loc="left")
-    for number, rows in enumerate(runs.values()):
+    for number, (name, rows) in enumerate(runs.items()):
         points = [(row["step"], row[term]) for row in rows if term in row]
         if points:
-            panel.plot(*zip(*points, strict=True), linewidth=1.2, **_look(number))
+            line = look(number) | {"label": plain(name)}
+            panel.plot(*zip(*points, strict=True), linewidth=1.2, **line)
     if term == "term/supervised":
         panel.set_yscale("log")  # from ln C to thousandths: the fall is what there is to see
 
 
 def _draw_accuracy(panel: Axes, runs: dict[str, Rows]) -> None:
-    """Accuracy on the part the run was watched on; the legend has the last value of every part."""
-    panel.set_title("accuracy (%)", fontsize=10, loc="left")
+    """On the part the run was watched on; the legend has the last value of every part."""
     for number, (name, rows) in enumerate(runs.items()):
-        for network, values in _accuracies(rows).items():
+        for place, (network, values) in enumerate(_accuracies(rows).items()):
             part = "validation" if "validation" in values else "test"
             steps, percents = zip(*values[part], strict=True)
             last = ", ".join(f"{p} {points[-1][1]:.2f} %" for p, points in values.items())
             which = "" if network == "network" else f" {network}"
-            look = _look(number) | {"label": f"{name}{which}: {last}"}
-            panel.plot(steps, percents, marker=".", markersize=4, linewidth=1.4, **look)
+            line = look(number, place) | {"label": plain(f"{name}{which}: {last}")}
+            panel.plot(steps, percents, marker=".", markersize=4, linewidth=1.4, **line)
 
 
 def _accuracies(rows: Rows) -> dict[str, dict[str, list[tuple[float, float]]]]:
@@ -118,9 +153,3 @@ def _accuracies(rows: Rows) -> dict[str, dict[str, list[tuple[float, float]]]]:
                 points = found.setdefault(network, {}).setdefault(part, [])
                 points.append((row["step"], 100 * value))
     return found
-
-
-def _look(number: int) -> dict[str, str]:
-    """Colour and line style of a run."""
-    style, colour = divmod(number, len(COLOURS))
-    return {"color": COLOURS[colour], "linestyle": STYLES[style % len(STYLES)]}

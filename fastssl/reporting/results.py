@@ -4,6 +4,7 @@ import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from fastssl.errors import InputError
 from fastssl.training.record import RunFolder, read_metrics
@@ -23,6 +24,12 @@ class Result:
     accuracy: float | None  # None: the run has not reached its end
     step: int
     steps: int
+
+    @property
+    def data_name(self) -> str:
+        """The data set's name, or the last folder of its path."""
+        path = Path(self.data)
+        return path.parent.name if path.suffix.lower() == ".csv" else path.name
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ def lines_without_time(path):
 
 def test_a_run_leaves_its_files_and_says_where(trained):
     path, result = trained
-    names = ["split.json", "run.json", "metrics.jsonl", "checkpoints", "curves.png"]
+    names = ["split.json", "run.json", "metrics.jsonl", "checkpoints", "predictions.safetensors"]
+    names += ["curves.png", "report.html"]
     for name in names:
         assert (path / name).exists()
         assert str(path / name) in result.stdout
