@@ -31,7 +31,8 @@ def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--image-size",
             type=int,
             metavar="S",
-            help="Pixels that a folder's images are resized to, each side.  [default: 64]",
+            help="Pixels that a folder's images are resized to, each side.  [default: by their size"
+            " to train, else 64]",
         ),
         click.option("--download", is_flag=True, help="Fetch what is missing of a named data set."),
         data_dir_option,

@@ -1,6 +1,7 @@
 """`fastssl doctor`: what is installed, what is missing, how to get it."""
 
 import importlib.metadata
+import importlib.util
 import platform
 
 import click
@@ -19,6 +20,11 @@ PACKAGES = (
     "jinja2",
     "click",
     "tqdm",
+)
+# What an optional package is for.
+EXTRAS = (
+    ("onnxscript", "onnx", "fastssl export --format onnx"),
+    ("tensorboard", "tensorboard", "fastssl train --tensorboard"),
 )
 
 
@@ -81,4 +87,7 @@ def missing(build: dict[str, str]) -> list[str]:
         notes.append("CUDA in torch: this is a CPU build; see https://pytorch.org/get-started")
     elif not torch.cuda.is_available():
         notes.append("a GPU: torch finds no NVIDIA GPU and driver; nvidia-smi should list one")
+    for package, extra, use in EXTRAS:
+        if importlib.util.find_spec(package) is None:
+            notes.append(f"{use}: pip install 'fastssl[{extra}]'")
     return notes

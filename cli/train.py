@@ -15,8 +15,10 @@ from fastssl.recipes import RECIPES
 from fastssl.recipes.config import Config
 from fastssl.recipes.experiment import Run, configure, fit, start
 from fastssl.recipes.experiment import resume as resume_run
+from fastssl.recipes.folder import choices
 from fastssl.reporting.curves import draw_curves
 from fastssl.reporting.page import write_report
+from fastssl.training.tensorboard import require_tensorboard
 
 DEFAULT_DATA = "digits"
 
@@ -84,6 +86,9 @@ DEFAULT_DATA = "digits"
     metavar="FOLDER",
     help="Where the run goes.  [default: runs/ALGORITHM-DATA-LABELS-SEED]",
 )
+@click.option(
+    "--tensorboard", is_flag=True, help="Write event files, too: tensorboard --logdir RUN."
+)
 @click.option("--resume", is_flag=True, help="Continue the run in the folder.")
 @click.option("--overwrite", is_flag=True, help="Replace the run in the folder.")
 def train(
@@ -104,6 +109,7 @@ def train(
     device: str | None,
     settings: tuple[str, ...],
     out: Path | None,
+    tensorboard: bool,
     resume: bool,
     overwrite: bool,
 ) -> None:
@@ -137,6 +143,8 @@ def train(
     }
     changes = {key: value for key, value in options.items() if value is not None}
     changes |= parse_settings(settings)
+    if tensorboard:
+        require_tensorboard()
     if resume and overwrite:
         raise InputError("--resume and --overwrite exclude each other")
     if resume and out:
@@ -151,12 +159,16 @@ def train(
     else:
         run = start(config, path, overwrite=overwrite, download=download)
     click.echo(introduction(run))
+    if not resume:
+        for line in choices(config, changes):
+            click.echo(f"  {line}")
     for remark in run.experiment.remarks():
         click.echo(f"  {remark}")
     try:
-        fit(run)
+        fit(run, tensorboard=tensorboard)
     except StoppedError as error:
-        again = shlex.join(["fastssl", "train", algorithm, "--out", str(path), "--resume"])
+        also = ["--tensorboard"] if tensorboard else []
+        again = shlex.join(["fastssl", "train", algorithm, "--out", str(path), "--resume", *also])
         raise OneLineError(f"{error}, saved; continue with: {again}", INTERRUPTED) from error
     conclude(run)
 

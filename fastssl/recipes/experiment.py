@@ -28,6 +28,7 @@ from fastssl.training.device import resolve_device
 from fastssl.training.engine import train
 from fastssl.training.evaluation import NOT_EVALUATED, ROWS, Evaluation, evaluate_on
 from fastssl.training.record import MetricsLog, RunFolder, read_metrics, write_atomic
+from fastssl.training.tensorboard import event_writer
 
 
 @dataclass(frozen=True)
@@ -117,8 +118,12 @@ def configure(algorithm: str, data: str, changes: dict[str, Any]) -> Config:
         InputError: an unknown algorithm, data set or key, or a value that is not possible.
     """
     named(algorithm)
-    config = override(recipe(algorithm, resolve_source(data)), changes)
-    return override(config, {"device": str(resolve_device(config.device))})
+    source = resolve_source(data)
+    asked = override(recipe(algorithm, source), changes)
+    image_size = asked.data.image_size if "data.image_size" in changes else None
+    device = resolve_device(asked.device)
+    config = override(recipe(algorithm, source, image_size, device.type), changes)
+    return override(config, {"device": str(device)})
 
 
 def read_source(config: DataConfig, *, download: bool = False) -> Source:
@@ -195,11 +200,8 @@ def build(
     source = source or read_source(config.data, download=download)
     split = split or make_split(source, config.data, config.seed)
     torch.manual_seed(config.seed)
-    network = build_model(
-        config.model.name, source.shape[0], source.num_classes, **config.model.options
-    )
-    kind = named(config.algorithm_name).kind
-    algorithm = kind(network, config.algorithm, config.muscle, len(source.labels))
+    classes, n = source.num_classes, len(source.labels)
+    algorithm = build_algorithm(config, tuple(source.shape), classes, n)
     if algorithm.needs_unlabeled and not (split.unlabeled and config.data.unlabeled_rows):
         raise InputError(
             f"labels: {config.algorithm_name} needs unlabeled images and there are none; "
@@ -207,6 +209,25 @@ def build(
         )
     algorithm.to(device, memory_format=torch.channels_last)
     return Experiment(config, source, split, algorithm, device)
+
+
+def build_algorithm(
+    config: Config, shape: tuple[int, ...], num_classes: int, num_images: int
+) -> Algorithm:
+    """The algorithm of a configuration on networks initialised from torch's default generator.
+
+    Args:
+        config: of the run.
+        shape: [K,H,W] of its images, [K] of points.
+        num_classes: of its data.
+        num_images: training images.
+
+    Raises:
+        InputError: as `build_model`.
+    """
+    network = build_model(config.model.name, shape[0], num_classes, **config.model.options)
+    kind = named(config.algorithm_name).kind
+    return kind(network, config.algorithm, config.muscle, num_images)
 
 
 @dataclass(frozen=True)
@@ -303,14 +324,14 @@ def load_trained(path: Path, *, data_dir: str | None = None) -> tuple[Experiment
     return experiment, experiment.checkpoints(folder).load(experiment.algorithm)
 
 
-def fit(run: Run) -> None:
-    """Train to the end.
+def fit(run: Run, *, tensorboard: bool = False) -> None:
+    """Train to the end, with event files for TensorBoard too if `tensorboard` is set.
 
     The validation part, if there is one, is evaluated during training, and the test part only at
     the end; without one the test part is evaluated throughout.
 
     Raises:
-        InputError: the folder cannot be written.
+        InputError: the folder cannot be written, or event files are asked for without the package.
         DivergedError, StoppedError: as `engine.train`.
     """
     experiment, config = run.experiment, run.experiment.config
@@ -340,7 +361,9 @@ def fit(run: Run) -> None:
             row |= {f"count/{part}/{name}": value for name, value in found.counts.items()}
         return row
 
-    metrics = MetricsLog(run.folder.metrics_jsonl, after_step=run.first_step)
+    done = run.first_step
+    events = event_writer(run.folder.tensorboard, after_step=done) if tensorboard else None
+    metrics = MetricsLog(run.folder.metrics_jsonl, after_step=done, events=events)
     try:
         train(
             algorithm,

@@ -10,11 +10,12 @@ Cost: not measured.
 Result: not yet reproduced. Starting points, not the papers' settings: MUSCLE's batch (64 labeled
 and 64 unlabeled rows), learning rate and weight decay, with views that turn, zoom, shear and shift,
 and few steps. conv_large, the papers' network, where images have colours and a GPU is worth having;
-small_cnn for grey digits and for folders, where a first answer should not take a day.
+small_cnn for grey digits. What a folder gets is chosen from its images, see folder.py.
 """
 
+from dataclasses import replace
+
 from fastssl.algorithms import named
-from fastssl.data.sources.place import IMAGE_SIZE
 from fastssl.data.views import ViewPolicy
 from fastssl.recipes.config import (
     Config,
@@ -24,6 +25,7 @@ from fastssl.recipes.config import (
     OptimConfig,
     ViewsConfig,
 )
+from fastssl.recipes.folder import choose, survey
 
 NETWORKS = {
     "mnist": "small_cnn",
@@ -41,10 +43,17 @@ def recipe(data: str, algorithm: str) -> Config:
     return _config(algorithm, NETWORKS[data], DataConfig(source=data), translate=4)
 
 
-def folder_recipe(path: str, algorithm: str) -> Config:
-    """The configuration of `algorithm` on a folder of images."""
-    data = DataConfig(source=path, image_size=IMAGE_SIZE)
-    return _config(algorithm, "small_cnn", data, translate=IMAGE_SIZE // 8)
+def folder_recipe(path: str, algorithm: str, image_size: int | None, device: str) -> Config:
+    """The configuration of `algorithm` on a folder of images, see folder.py.
+
+    Raises:
+        InputError: as `survey`.
+    """
+    chosen = choose(survey(path), device, image_size)
+    side, rows = chosen.image_size, chosen.rows
+    data = DataConfig(source=path, image_size=side, labeled_rows=rows, unlabeled_rows=rows)
+    config = _config(algorithm, chosen.network, data, translate=side // 8)
+    return replace(config, steps=chosen.steps, eval=EvalConfig(every=max(50, chosen.steps // 20)))
 
 
 def _config(algorithm: str, network: str, data: DataConfig, *, translate: float) -> Config:

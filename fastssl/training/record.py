@@ -5,6 +5,7 @@ split.json        which training images carried their label
 metrics.jsonl     one JSON object a line: step, seconds, lr, loss, term/*, accuracy/PART/NETWORK
 checkpoints/      the last two, see checkpoint.py
 predictions.safetensors   for the test part, at the end of training, see predictions.py
+tensorboard/      the lines of metrics.jsonl as event files, with --tensorboard
 curves.png        loss terms and accuracy over the steps
 report.html       all of it on one page
 """
@@ -21,6 +22,7 @@ from fastssl.errors import InputError
 
 FORMAT = 1
 CHECKPOINT_FILE = re.compile(r"step-\d{8}\.(safetensors|json)")
+EVENT_FILE = re.compile(r"events\.out\.tfevents\..*")
 TEMPORARY = ".writing"  # suffix of a file that is not complete yet
 
 
@@ -71,6 +73,10 @@ class RunFolder:
     @property
     def predictions(self) -> Path:
         return self.path / "predictions.safetensors"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
 
     @property
     def curves_png(self) -> Path:
@@ -145,12 +151,13 @@ class RunFolder:
         """Every path a run may have written, but for the folder itself."""
         files = [self.run_json, self.split_json, self.metrics_jsonl]
         files += [self.predictions, self.curves_png, self.report_html]
-        if self.checkpoints.is_dir():
-            files += [
-                path
-                for path in self.checkpoints.iterdir()
-                if CHECKPOINT_FILE.fullmatch(path.name.removesuffix(TEMPORARY))
-            ]
+        for folder, name in ((self.checkpoints, CHECKPOINT_FILE), (self.tensorboard, EVENT_FILE)):
+            if folder.is_dir():
+                files += [
+                    path
+                    for path in folder.iterdir()
+                    if name.fullmatch(path.name.removesuffix(TEMPORARY))
+                ]
         return files + [path.with_name(path.name + TEMPORARY) for path in files]
 
     def _clear(self) -> None:
@@ -158,8 +165,9 @@ class RunFolder:
         try:
             for path in [*self._files()[1:], self.run_json]:
                 path.unlink(missing_ok=True)
-            if self.checkpoints.is_dir() and not any(self.checkpoints.iterdir()):
-                self.checkpoints.rmdir()
+            for folder in (self.checkpoints, self.tensorboard):
+                if folder.is_dir() and not any(folder.iterdir()):
+                    folder.rmdir()
         except OSError as error:
             raise InputError(f"cannot overwrite {self.path}: {error.strerror or error}") from error
 
@@ -167,11 +175,18 @@ class RunFolder:
 class MetricsLog:
     """metrics.jsonl while a run is training: appended line by line, each flushed at once."""
 
-    def __init__(self, path: Path, *, after_step: int = 0) -> None:
-        """Continue after a step: later lines, which the resumed run writes anew, are cut."""
+    def __init__(self, path: Path, *, after_step: int = 0, events: Any = None) -> None:
+        """Continue after a step: later lines, which the resumed run writes anew, are cut.
+
+        Args:
+            path: of the file.
+            after_step: the step.
+            events: a SummaryWriter that gets the same values.
+        """
         kept = [row for row in read_metrics(path) if row["step"] <= after_step]
         write_atomic(path, "".join(json.dumps(row) + "\n" for row in kept).encode())
         self._file = path.open("a")
+        self._events = events
         self._started = time.monotonic() - (kept[-1]["seconds"] if kept else 0.0)
 
     def append(self, step: int, values: dict[str, float]) -> None:
@@ -185,6 +200,10 @@ class MetricsLog:
         try:
             self._file.write(json.dumps(row, allow_nan=False) + "\n")
             self._file.flush()
+            if self._events is not None:
+                for name, value in values.items():
+                    self._events.add_scalar(name, value, step)
+                self._events.flush()
         except OSError as error:
             raise InputError(f"cannot write {self._file.name}: {error.strerror}") from error
 
@@ -194,6 +213,8 @@ class MetricsLog:
 
     def close(self) -> None:
         self._file.close()
+        if self._events is not None:
+            self._events.close()
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:

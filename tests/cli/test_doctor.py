@@ -13,6 +13,13 @@ def test_it_names_versions_devices_and_the_build(fastssl):
         assert word in result.stdout
 
 
+def test_missing_extras_are_named_with_the_way_to_get_them(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    notes = "\n".join(missing(package.build_info()))
+    assert "pip install 'fastssl[onnx]'" in notes
+    assert "pip install 'fastssl[tensorboard]'" in notes
+
+
 def test_a_build_without_cuda_is_told_how_to_get_it():
     build = package.build_info()
     assert any("nvcc" in note for note in missing(build | {"cuda": ""}))

@@ -52,12 +52,20 @@ def read_image_folder(path: Path, place: Place) -> Source:
     size = IMAGE_SIZE if place.image_size is None else place.image_size
     if size < 1:
         raise InputError(f"image_size: {size}; expected 1 or more pixels")
-    if path.is_dir() and not (path / LABELS_CSV).exists():
-        found = list_tree(path)
-    else:
-        found = list_csv(path / LABELS_CSV if path.is_dir() else path)
+    found = list_images(path)
     name = (path if path.is_dir() else found.root).absolute().name
     return read_files(name, found, size, place)
+
+
+def list_images(path: Path) -> Labeled:
+    """The files of a folder, or of the tree around a CSV file.
+
+    Raises:
+        InputError: as `list_tree` and `list_csv`.
+    """
+    if path.is_dir() and not (path / LABELS_CSV).exists():
+        return list_tree(path)
+    return list_csv(path / LABELS_CSV if path.is_dir() else path)
 
 
 def list_tree(root: Path) -> Labeled:
