@@ -17,6 +17,7 @@ COMMANDS = {
     "propagate": "Labels for all rows of a table of features, from a few.",
     "data": "Data sets: list, inspect, split, preview.",
     "report": "One page about runs: curves, mistakes, calibration, settings.",
+    "export": "A trained network as one file: pt2, onnx or safetensors.",
     "reproduce": "Train the runs behind a table of results, and write it.",
     "bench": "Time the compiled ops on this machine.",
     "doctor": "What is installed, what is missing, how to get it.",

@@ -76,6 +76,11 @@ class Algorithm(nn.Module):
         """The objective, given the student's logits [V,B,C] for the batch."""
         raise NotImplementedError
 
+    @property
+    def evaluated(self) -> Backbone:
+        """The network the paper evaluates, whose logits are the first of `predictors`."""
+        return self.network
+
     def predict(self, images: Tensor) -> Tensor:
         """Logits [N,C] of the network the paper evaluates, for normalised images [N,K,H,W]."""
         return next(iter(self.predictors().values()))(images)

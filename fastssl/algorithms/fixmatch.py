@@ -70,6 +70,11 @@ class FixMatch(Algorithm):
             {"supervised": l_s.detach(), "pseudo_label": l_p.detach(), "kept": kept.detach()},
         )
 
+    @property
+    def evaluated(self) -> Backbone:
+        """The average."""
+        return self.average.network
+
     def predictors(self) -> dict[str, Callable[[Tensor], Tensor]]:
         """The average, then the student."""
         return {

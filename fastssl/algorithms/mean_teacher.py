@@ -75,6 +75,11 @@ class MeanTeacher(Algorithm):
             {"supervised": l_s.detach(), "consistency": l_c.detach()},
         )
 
+    @property
+    def evaluated(self) -> Backbone:
+        """The teacher."""
+        return self.teacher.network
+
     def predictors(self) -> dict[str, Callable[[Tensor], Tensor]]:
         """The teacher, then the student."""
         return {
