@@ -40,7 +40,7 @@ def reliability(confidences: Tensor, right: Tensor) -> Reliability:
 
 def draw_reliability(found: dict[int, tuple[str, Reliability]]) -> Figure:
     """The reliability diagram of several runs, given by their numbers, each with its name."""
-    figure = Figure(figsize=(4.8, 4.4), dpi=160)
+    figure = Figure(figsize=(4.0, 3.8), dpi=190)
     panel = figure.subplots()
     panel.plot([0, 1], [0, 1], color="#888888", linewidth=1, label="as often right as it says")
     for run, (name, bins) in found.items():
@@ -52,7 +52,7 @@ def draw_reliability(found: dict[int, tuple[str, Reliability]]) -> Figure:
     panel.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="confidence", ylabel="accuracy")
     panel.grid(alpha=0.3, linewidth=0.6)
     panel.spines[["top", "right"]].set_visible(False)
-    legend = panel.legend(fontsize=7, framealpha=0.7, loc="upper left")
+    legend = panel.legend(fontsize=8, framealpha=0.7, loc="upper left")
     for handle in legend.legend_handles[1:]:
         handle.set_sizes([20])
     figure.tight_layout()

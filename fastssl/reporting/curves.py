@@ -14,6 +14,7 @@ Rows = list[dict[str, float]]
 
 PANEL = (4.8, 3.4)  # inches
 PANELS_A_ROW = 4
+ALONE = (4.0, 3.0)  # inches, of a panel on a page: its letters can be read on a phone
 LEGEND_LINE = 0.25  # inches
 LEGEND_COLUMNS = 3
 ACCURACY = "accuracy"
@@ -64,13 +65,13 @@ def curve_figures(folders: Sequence[RunFolder]) -> list[tuple[str, str, Figure]]
     runs = logged_runs(folders)
     found = []
     for name in sorted(panel_names(runs), key=lambda name: name != ACCURACY):
-        figure = Figure(figsize=PANEL, dpi=160)
+        figure = Figure(figsize=ALONE, dpi=190)
         panel = figure.subplots()
         draw_panel(panel, name, runs)
         if not panel.lines:
             continue
         panel.set_title("", loc="left")
-        panel.legend(fontsize=7, framealpha=0.7)
+        panel.legend(fontsize=8, framealpha=0.7)
         figure.tight_layout()
         ends = [f"{line.get_label().strip()}: {line.get_ydata()[-1]:.4g}" for line in panel.lines]
         title = TITLES.get(name, name.removeprefix("term/"))

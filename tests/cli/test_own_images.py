@@ -43,7 +43,7 @@ def new_user(tmp_path, monkeypatch):
 
 def test_from_an_empty_folder_to_predictions_in_three_commands(fastssl, new_user, monkeypatch):
     # A class a digit is learnt in a few steps, and a test has no minutes to spend.
-    monkeypatch.setitem(folder.MEANS, "cpu", replace(MEANS["cpu"], steps=(60, 60)))
+    monkeypatch.setitem(folder.MEANS, "cpu", replace(MEANS["cpu"], rows=16, steps=(60, 60)))
     outputs = []
     for line in COMMANDS.strip().splitlines():
         result = fastssl(*shlex.split(line)[1:])
