@@ -8,7 +8,6 @@ import pytest
 from image_trees import BROKEN, digits_tree, save
 from PIL import Image
 
-from fastssl.cli.predict import classify
 from fastssl.data.sources import SOURCES
 from fastssl.recipes.experiment import load_trained
 
@@ -113,8 +112,7 @@ def test_a_folder_trains_evaluates_and_predicts(fastssl, tree, tmp_path, monkeyp
         experiment.inputs(experiment.source.images[[position]])
     )
     assert rows[0]["confidence"] == pytest.approx(logits.softmax(1).max().item(), abs=1e-5)
-    (classified,) = classify(experiment, [tree / "4/03.png"])
-    assert rows[0]["class"] == classified[1] == str(logits.argmax().item())
+    assert rows[0]["class"] == str(logits.argmax().item())
 
 
 def test_resuming_a_folder_is_the_uninterrupted_run(fastssl, tree, tmp_path):

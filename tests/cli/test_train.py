@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import signal
+import sys
 
 import pytest
 
@@ -146,7 +147,7 @@ def test_resuming_a_finished_run_changes_nothing_but_the_plot(fastssl, trained, 
     assert result.stdout.splitlines()[1] == trained[1].stdout.splitlines()[1]
     after = snapshot(path)
     assert before.keys() == after.keys()
-    assert {p.name for p in before if before[p] != after[p]} <= {"curves.png"}
+    assert {p.name for p in before if before[p] != after[p]} <= {"curves.png", "report.html"}
 
 
 def test_overwrite_replaces_the_run_and_leaves_foreign_files(fastssl, tmp_path):
@@ -252,3 +253,12 @@ def test_a_damaged_run_is_not_resumed(refused, trained, tmp_path, name, text, me
     before = snapshot(path)
     assert message in refused("train", "muscle", "--out", path, "--resume")
     assert snapshot(path) == before
+
+
+def test_event_files_without_their_package_are_refused_before_anything(
+    refused, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    message = refused("train", "muscle", *SHORT, "--tensorboard", "--out", tmp_path / "run")
+    assert "pip install 'fastssl[tensorboard]'" in message
+    assert list(tmp_path.iterdir()) == []
