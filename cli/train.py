@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from fastssl.algorithms import BASES, composed_name
 from fastssl.algorithms.ccn import VARIANTS
 from fastssl.cli.data_options import holdout_option, source_options
 from fastssl.cli.main import INTERRUPTED, OneLineError
@@ -25,8 +26,15 @@ DEFAULT_DATA = "digits"
 @click.option(
     "--base",
     metavar="NAME",
-    help="What muscle adds its term to: mean-teacher, fixmatch, or none; `muscle --base X` is the"
-    " algorithm muscle+X.  [default: none, the labeled images' cross entropy]",
+    help="What muscle adds its term to, or label-propagation its second stage: mean-teacher,"
+    " fixmatch, or none; `muscle --base X` is the algorithm muscle+X.  [default: none, the labeled"
+    " images' cross entropy]",
+)
+@click.option(
+    "--label-propagation",
+    is_flag=True,
+    help="Add a second stage, on labels propagated over a graph of all images, to muscle or its"
+    " base: `muscle --label-propagation` is the algorithm muscle+label-propagation.",
 )
 @click.option(
     "--variant",
@@ -88,6 +96,7 @@ DEFAULT_DATA = "digits"
 def train(
     algorithm: str,
     base: str | None,
+    label_propagation: bool,
     variant: str | None,
     data: str | None,
     data_dir: str | None,
@@ -106,13 +115,14 @@ def train(
     resume: bool,
     overwrite: bool,
 ) -> None:
-    """Train a classifier with ALGORITHM: muscle, ccn, mean-teacher, fixmatch or supervised.
+    """Train a classifier with ALGORITHM.
 
-    All but supervised, the baseline, learn from labeled and unlabeled images together. muscle adds
-    mutual information between views of an image to a base's objective; ccn trains two networks that
-    teach each other. Ends with the test accuracy
-    and the files of the run: run.json (how to repeat it), split.json (which images were labeled),
-    metrics.jsonl, checkpoints/ and curves.png.
+    That is muscle, ccn, mean-teacher, fixmatch, label-propagation or supervised. All but
+    supervised, the baseline, learn from labeled and unlabeled images together. muscle adds mutual
+    information between views of an image to a base's objective; label-propagation adds a second
+    stage on labels spread to all images; ccn trains two networks that teach each other. Ends with
+    the test accuracy and the files of the run: run.json (how to repeat it), split.json (which
+    images were labeled), metrics.jsonl, checkpoints/ and curves.png.
 
     \b
     fastssl train muscle --data digits --labels 20 --seed 0 --out runs/a
@@ -120,7 +130,7 @@ def train(
 
     Ctrl-C saves the run before it stops.
     """  # noqa: D301  (click's mark for lines it must not join)
-    algorithm = full_name(algorithm, base, variant)
+    algorithm = full_name(algorithm, base, label_propagation, variant)
     options: dict[str, Any] = {
         "data.labels": labels,
         "data.validation": validation,
@@ -159,16 +169,25 @@ def train(
     conclude(run)
 
 
-def full_name(algorithm: str, base: str | None, variant: str | None) -> str:
-    """The algorithm's name with what --base and --variant add to it.
+def full_name(
+    algorithm: str, base: str | None, label_propagation: bool, variant: str | None
+) -> str:
+    """The algorithm's name with what --base, --label-propagation and --variant add to it.
 
     Raises:
         InputError: the algorithm takes no such option.
     """
-    if base is not None:
-        if algorithm != "muscle":
+    if base is not None or label_propagation:
+        muscle = algorithm == "muscle"
+        propagation = label_propagation or algorithm == "label-propagation"
+        if base is not None and not muscle and algorithm != "label-propagation":
             raise InputError(f"--base: {algorithm} takes none; expected muscle")
-        return algorithm if base in ("none", "supervised") else f"muscle+{base}"
+        if algorithm in BASES:
+            base = algorithm
+        elif algorithm not in ("muscle", "label-propagation"):
+            raise InputError(f"--label-propagation: {algorithm} does not take it; expected muscle")
+        base = "supervised" if base in (None, "none") else base
+        return composed_name(base, muscle=muscle, propagation=propagation)
     if variant is not None:
         if algorithm != "ccn":
             raise InputError(f"--variant: {algorithm} has none; expected ccn")

@@ -1,7 +1,9 @@
 """The papers' algorithms by name: which networks they train and which terms they add up.
 
-A name is a base's, or "muscle+" and a base's: MUSCLE is one more term on any of them. "muscle"
-alone is "muscle+supervised"; "ccn-no-ml" and the like are the models of CCN's table 3.
+A name is a base's, with "muscle+" before it where MUSCLE's term is added, and "+label-propagation"
+behind it where a second stage trains on propagated labels. The base "supervised" is left out of
+such a name: "muscle", "label-propagation". "ccn-no-ml" and the like are the models of CCN's table
+3.
 """
 
 from dataclasses import dataclass
@@ -10,6 +12,7 @@ from typing import Any
 from fastssl.algorithms.base import Algorithm
 from fastssl.algorithms.ccn import CCN, VARIANTS, CCNConfig, variant
 from fastssl.algorithms.fixmatch import FixMatch, FixMatchConfig
+from fastssl.algorithms.label_propagation import LabelPropagationConfig
 from fastssl.algorithms.mean_teacher import MeanTeacher, MeanTeacherConfig
 from fastssl.algorithms.muscle import Muscle
 from fastssl.algorithms.supervised import Supervised, SupervisedConfig
@@ -20,20 +23,37 @@ __all__ = ["ALGORITHMS", "Named", "named"]
 
 @dataclass(frozen=True)
 class Named:
-    """What a name stands for: the class, its hyper-parameters, and MUSCLE's term if it is on it."""
+    """What a name stands for: the class, its hyper-parameters, and what is added to it."""
 
     kind: type[Algorithm]
     config: Any
     muscle: Muscle | None = None
+    propagation: LabelPropagationConfig | None = None
+
+
+BASES: dict[str, tuple[type[Algorithm], Any]] = {
+    "supervised": (Supervised, SupervisedConfig()),
+    "mean-teacher": (MeanTeacher, MeanTeacherConfig()),
+    "fixmatch": (FixMatch, FixMatchConfig()),
+}
+
+
+def composed_name(base: str, *, muscle: bool, propagation: bool) -> str:
+    """The name of a base with MUSCLE's term, a second stage on propagated labels, or both."""
+    added = muscle or propagation
+    parts = ["muscle"] * muscle + [base] * (base != "supervised" or not added)
+    return "+".join(parts + ["label-propagation"] * propagation)
 
 
 ALGORITHMS: dict[str, Named] = {
-    "supervised": Named(Supervised, SupervisedConfig()),
-    "mean-teacher": Named(MeanTeacher, MeanTeacherConfig()),
-    "fixmatch": Named(FixMatch, FixMatchConfig()),
-    "muscle": Named(Supervised, SupervisedConfig(), Muscle()),
-    "muscle+mean-teacher": Named(MeanTeacher, MeanTeacherConfig(), Muscle()),
-    "muscle+fixmatch": Named(FixMatch, FixMatchConfig(), Muscle()),
+    **{
+        composed_name(base, muscle=muscle is not None, propagation=propagation is not None): Named(
+            *BASES[base], muscle, propagation
+        )
+        for propagation in (None, LabelPropagationConfig())
+        for muscle in (None, Muscle())
+        for base in BASES
+    },
     "ccn": Named(CCN, CCNConfig()),
     **{f"ccn-{name}": Named(CCN, variant(CCNConfig(), name)) for name in VARIANTS},
 }

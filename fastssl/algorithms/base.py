@@ -6,14 +6,19 @@ classes.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from fastssl.algorithms.label_propagation import LabelPropagation, LabelPropagationConfig
 from fastssl.algorithms.loss import Loss
 from fastssl.algorithms.muscle import Muscle
+from fastssl.algorithms.state import State
 from fastssl.models import Backbone
+from fastssl.objectives.supervised import supervised
+
+__all__ = ["Algorithm", "Batch", "Loss", "State"]
 
 
 @dataclass(frozen=True)
@@ -25,34 +30,34 @@ class Batch:
     index: Tensor  # int64 [B], the rows' positions among the training images
 
 
-@dataclass(frozen=True)
-class State:
-    """Where training stands."""
-
-    step: int  # steps done
-    epoch: int  # passes done over the unlabeled images (the labeled ones if there are no others)
-
-
 class Algorithm(nn.Module):
     """Networks plus the objective that trains them.
 
     What it changes over time (a teacher, an ensemble) it keeps in parameters and buffers, so that
-    its state_dict is all of it. A subclass defines `objective`, and the rest where it differs.
+    its state_dict is all of it. A subclass defines `objective`, and the rest where it differs; its
+    `before_epoch` calls this class's.
 
     Args:
         network: the student, the network that is trained.
         config: of the subclass's `config_type`.
         muscle: the term that makes MUSCLE of it, and its hard views; None for the algorithm alone.
         num_images: training images, for an algorithm that keeps something of each.
+        propagation: of a second stage on propagated labels; None for an algorithm of one stage.
     """
 
     config_type: ClassVar[type]  # its frozen dataclass of hyper-parameters
     needs_unlabeled: ClassVar[bool] = True
     hard_views: int = 0  # of each image, beside the weak one
     teacher_views: int = 0  # T
+    divides_by_batch: ClassVar[bool] = False  # whether l_s is a sum over L rows divided by B
 
     def __init__(
-        self, network: Backbone, config: Any, muscle: Muscle | None = None, num_images: int = 0
+        self,
+        network: Backbone,
+        config: Any,
+        muscle: Muscle | None = None,
+        num_images: int = 0,
+        propagation: LabelPropagationConfig | None = None,
     ) -> None:
         super().__init__()
         self.network = network
@@ -61,6 +66,10 @@ class Algorithm(nn.Module):
         if muscle is not None:
             self.needs_unlabeled = True
             self.hard_views = muscle.hard_views
+        self.propagation = None
+        if propagation is not None:
+            self.needs_unlabeled = True
+            self.propagation = LabelPropagation(propagation, num_images)
 
     def loss(self, batch: Batch) -> Loss:
         """The objective on one batch, to be minimised.
@@ -70,11 +79,21 @@ class Algorithm(nn.Module):
         V, B = 1 + self.hard_views, batch.views.shape[1]
         logits = self.network(batch.views[:V].flatten(0, 1))[0].unflatten(0, (V, B))
         loss = self.objective(logits, batch)
+        if self.propagation is not None:
+            loss = replace(loss, terms=loss.terms | self.propagation.terms())
         return loss if self.muscle is None else self.muscle(loss, logits)
 
     def objective(self, logits: Tensor, batch: Batch) -> Loss:
         """The objective, given the student's logits [V,B,C] for the batch."""
         raise NotImplementedError
+
+    def supervised_loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """l_s of the weak views, given their logits [B,C], from real labels or propagated ones."""
+        if self.propagation is not None:
+            return self.propagation(logits, batch.labels, batch.index)
+        L, B = len(batch.labels), len(logits)
+        l_s = supervised(logits[:L], batch.labels)
+        return l_s * (L / B) if self.divides_by_batch else l_s
 
     def predict(self, images: Tensor) -> Tensor:
         """Logits [N,C] of the network the paper evaluates, for normalised images [N,K,H,W]."""
@@ -94,7 +113,9 @@ class Algorithm(nn.Module):
         return {}
 
     def before_epoch(self, state: State) -> None:
-        """Called before the first step of each pass over the images."""
+        """Called before the first step of each pass over the images, and of each stage."""
+        if self.propagation is not None:
+            self.propagation.before_epoch(state, self.network)
 
     def after_step(self, state: State) -> None:
         """Called after each optimiser step."""

@@ -102,12 +102,18 @@ class CCN(Algorithm):
         config: of the terms.
         muscle: None; this algorithm does not take the term.
         num_images: N, training images.
+        propagation: None; this algorithm has one stage.
     """
 
     config_type = CCNConfig
 
     def __init__(
-        self, network: Backbone, config: CCNConfig, muscle: None = None, num_images: int = 0
+        self,
+        network: Backbone,
+        config: CCNConfig,
+        muscle: None = None,
+        num_images: int = 0,
+        propagation: None = None,
     ) -> None:
         super().__init__(network, config, muscle)
         self.second = _another(network)

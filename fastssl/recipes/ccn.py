@@ -67,6 +67,7 @@ def recipe(data: str, algorithm: str) -> Config:
             statistics=setting.statistics,
         ),
         muscle=known.muscle,
+        propagation=known.propagation,
         data=DataConfig(source=data, labeled_rows=32, unlabeled_rows=128),
         views=ViewsConfig(weak=ViewPolicy(translate=setting.translate), hard=ViewPolicy()),
         model=ModelConfig(name=setting.network),

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastssl.algorithms import named
+from fastssl.algorithms.label_propagation import LabelPropagationConfig
 from fastssl.algorithms.muscle import Muscle
 from fastssl.data.views import ViewPolicy
 from fastssl.errors import InputError, unknown_name
 from fastssl.recipes.optim import OptimConfig, check
+from fastssl.training.schedules import Stages
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Config:
     """Everything a run is a function of.
 
     `algorithm` is the config dataclass of the named one, or of MUSCLE's base; `muscle` is the term
-    on it, None for an algorithm without.
+    on it and `propagation` its second stage, None for an algorithm without.
     """
 
     algorithm_name: str
@@ -89,7 +91,8 @@ class Config:
     views: ViewsConfig
     model: ModelConfig
     optim: OptimConfig
-    steps: int
+    steps: int  # of all stages
+    propagation: LabelPropagationConfig | None = None
     seed: int = 0
     device: str = "auto"
     eval: EvalConfig = EvalConfig()
@@ -101,6 +104,13 @@ class Config:
             value = getattr(self, key)
             check(key, value, value >= 1, "1 or more")
         check("seed", self.seed, 0 <= self.seed < 2**63, "0 or more, below 2**63")
+
+    @property
+    def stages(self) -> Stages:
+        """Of the run: one, or two with label propagation."""
+        if self.propagation is None:
+            return Stages((0,), self.steps)
+        return Stages((0, round(self.propagation.first_stage * self.steps)), self.steps)
 
     def to_json(self) -> dict[str, Any]:
         """Plain dicts and values, for run.json."""
@@ -115,7 +125,8 @@ def from_json(fields: Any) -> Config:
     """
     try:
         known = named(fields["algorithm_name"])
-        kinds = {"algorithm": known.kind.config_type, "muscle": type(known.muscle)}
+        kinds = {"algorithm": known.kind.config_type}
+        kinds |= {key: type(getattr(known, key)) for key in ("muscle", "propagation")}
         return _build(Config, fields, kinds)
     except (TypeError, KeyError) as error:
         raise InputError(f"configuration: not one that fastssl wrote ({error})") from error
@@ -135,7 +146,8 @@ def leaves(config: Any, prefix: str = "") -> dict[str, Any]:
 
 def settable(config: Config) -> dict[str, Any]:
     """The leaves of a configuration that `override` takes: all but what its algorithm is."""
-    return {k: v for k, v in leaves(config).items() if k not in ("algorithm_name", "muscle")}
+    fixed = ("algorithm_name", "muscle", "propagation")
+    return {k: v for k, v in leaves(config).items() if k not in fixed}
 
 
 def override(config: Config, changes: dict[str, Any]) -> Config:

@@ -13,8 +13,9 @@ from torch import Tensor
 import fastssl
 from fastssl.algorithms import named
 from fastssl.algorithms.base import Algorithm, Batch
+from fastssl.algorithms.state import TrainingImages
 from fastssl.data.batches import TwoStreams
-from fastssl.data.sources import Source, load_source, resolve_source
+from fastssl.data.sources import UNKNOWN, Source, load_source, resolve_source
 from fastssl.data.sources.image_folder import duplicates
 from fastssl.data.splits import LabelSplit, draw_split
 from fastssl.data.views import normalise
@@ -74,12 +75,25 @@ class Experiment:
         chosen = chosen[: self.config.eval.images]
         if not len(chosen):
             return Evaluation({}, {})
+        batches = self._batches(images, chosen)
+        return evaluate_on(self.algorithm, batches, labels[chosen].to(self.device))
 
-        def batches() -> Iterator[Tensor]:
-            for rows in chosen.split(ROWS):
-                yield self.inputs(images[rows])
+    def _batches(self, images: Tensor, positions: Tensor) -> Iterator[Tensor]:
+        """Those of images uint8 [N,K,H,W] at int64 [n], few at once, as the network sees them."""
+        for rows in positions.split(ROWS):
+            yield self.inputs(images[rows])
 
-        return evaluate_on(self.algorithm, batches(), labels[chosen].to(self.device))
+    def training_images(self) -> TrainingImages:
+        """The images of both streams, without augmentation."""
+        split, source = self.split, self.source
+        index = torch.tensor(sorted([*split.labeled, *split.unlabeled]))
+        labels = torch.full_like(source.labels, UNKNOWN)
+        labels[list(split.labeled)] = source.labels[list(split.labeled)]
+        return TrainingImages(
+            index.to(self.device),
+            labels[index].to(self.device),
+            lambda: self._batches(source.images, index),
+        )
 
     def remarks(self) -> list[str]:
         """What its user should know about the data, a line each."""
@@ -195,11 +209,17 @@ def build(
         config.model.name, source.shape[0], source.num_classes, **config.model.options
     )
     kind = named(config.algorithm_name).kind
-    algorithm = kind(network, config.algorithm, config.muscle, len(source.labels))
+    num_images, propagation = len(source.labels), config.propagation
+    algorithm = kind(network, config.algorithm, config.muscle, num_images, propagation)
     if algorithm.needs_unlabeled and not (split.unlabeled and config.data.unlabeled_rows):
         raise InputError(
             f"labels: {config.algorithm_name} needs unlabeled images and there are none; "
             "give fewer labels (--labels), or train supervised"
+        )
+    trained_on = len(split.labeled) + len(split.unlabeled)
+    if propagation is not None and propagation.k >= trained_on:
+        raise InputError(
+            f"propagation.k: {propagation.k}; expected fewer than the {trained_on} training images"
         )
     algorithm.to(device, memory_format=torch.channels_last)
     return Experiment(config, source, split, algorithm, device)
@@ -333,22 +353,27 @@ def fit(run: Run) -> None:
             row |= {f"count/{part}/{name}": value for name, value in found.counts.items()}
         return row
 
+    def settings(step: int) -> dict[str, Any]:
+        _, within, steps = config.stages.at(step)
+        return config.optim.settings(within, steps)
+
     metrics = MetricsLog(run.folder.metrics_jsonl, after_step=run.first_step)
     try:
         train(
             algorithm,
             lambda step: Batch(*streams.at(step)),
             run.optimizer,
-            lambda step: config.optim.settings(step, config.steps),
+            settings,
             evaluate,
             metrics,
             experiment.checkpoints(run.folder),
             first_step=run.first_step,
-            steps=config.steps,
+            stages=config.stages,
             steps_per_pass=streams.steps_per_pass,
             log_every=config.log_every,
             eval_every=config.eval.every,
             checkpoint_every=config.checkpoint_every,
+            images=experiment.training_images(),
         )
     finally:
         metrics.close()

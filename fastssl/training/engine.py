@@ -9,10 +9,12 @@ from tqdm import tqdm
 
 from fastssl.algorithms.base import Algorithm, Batch, State
 from fastssl.algorithms.loss import Loss
+from fastssl.algorithms.state import TrainingImages
 from fastssl.errors import DivergedError, StoppedError
 from fastssl.training.checkpoint import Checkpoints
 from fastssl.training.interrupt import stop_on_interrupt
 from fastssl.training.record import MetricsLog
+from fastssl.training.schedules import Stages
 
 
 def train(
@@ -25,13 +27,14 @@ def train(
     checkpoints: Checkpoints,
     *,
     first_step: int,
-    steps: int,
+    stages: Stages,
     steps_per_pass: int,
     log_every: int,
     eval_every: int,
     checkpoint_every: int,
+    images: TrainingImages | None = None,
 ) -> None:
-    """Train for steps first_step..steps-1; log, evaluate and save at intervals and at the end.
+    """Train from first_step to the end; log, evaluate and save at intervals and at the end.
 
     Args:
         algorithm: on its device.
@@ -42,17 +45,23 @@ def train(
         metrics: where one line a logged or evaluated step goes.
         checkpoints: where the state goes.
         first_step: 0, or the step of the checkpoint just loaded.
-        steps: of the whole run.
+        stages: of the whole run.
         steps_per_pass: steps from one `before_epoch` to the next.
         log_every: steps between two looks at the loss. Its terms wait on the device until then.
         eval_every: steps between two calls of `evaluate`.
         checkpoint_every: steps between two checkpoints.
+        images: what an algorithm that looks at all images before a pass looks at.
 
     Raises:
         DivergedError: the loss is not finite at a step that is logged or saved.
         StoppedError: Ctrl-C; the state after the last whole step is saved.
         InputError: the run folder cannot be written.
     """
+    steps = stages.steps
+
+    def state(done: int) -> State:
+        stage, within, _ = stages.at(done)
+        return State(done, within // steps_per_pass, stage, images)
 
     def due(done: int, every: int) -> bool:
         return done % every == 0 or done == steps
@@ -62,8 +71,8 @@ def train(
     progress = tqdm(initial=first_step, total=steps, unit="step", disable=None)
     with progress, stop_on_interrupt() as stop:
         for step in range(first_step, steps):
-            if step % steps_per_pass == 0:
-                algorithm.before_epoch(State(step, step // steps_per_pass))
+            if stages.at(step)[1] % steps_per_pass == 0:
+                algorithm.before_epoch(state(step))
             changed = settings(step)
             for group in optimizer.param_groups:
                 group.update(changed)
@@ -74,7 +83,7 @@ def train(
             optimizer.step()
 
             done = step + 1
-            algorithm.after_step(State(done, done // steps_per_pass))
+            algorithm.after_step(state(done))
             progress.update()
 
             logging, saving = due(done, log_every), due(done, checkpoint_every) or stop.requested

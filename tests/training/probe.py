@@ -13,7 +13,7 @@ from fastssl.models import Backbone
 from fastssl.training.checkpoint import Checkpoints
 from fastssl.training.engine import train
 from fastssl.training.record import MetricsLog, read_metrics
-from fastssl.training.schedules import cosine
+from fastssl.training.schedules import Stages, cosine
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ def run(
     folder: Path,
     *,
     steps: int = 20,
+    starts: tuple[int, ...] = (0,),
     first_step: int = 0,
     batches: Callable[[int], Batch] = batch_at,
     **intervals: int,
@@ -80,7 +81,7 @@ def run(
             metrics,
             checkpoints(folder),
             first_step=first_step,
-            steps=steps,
+            stages=Stages(starts, steps),
             **(every | intervals),
         )
     finally:

@@ -40,6 +40,12 @@ def test_epochs_and_steps_are_announced(probe, tmp_path):
     assert probe.states[5].epoch == 1
 
 
+def test_a_stage_begins_like_a_run(probe, tmp_path):
+    run(probe, sgd(probe), tmp_path, steps=16, starts=(0, 8), steps_per_pass=5)
+    places = [(s.step, s.epoch, s.stage) for s in probe.epochs]
+    assert places == [(0, 0, 0), (5, 1, 0), (8, 0, 1), (13, 1, 1)]
+
+
 def test_metrics_come_at_their_intervals_and_at_the_end(probe, tmp_path):
     rows = run(probe, sgd(probe), tmp_path, steps=13, log_every=4, eval_every=6)
     assert [row["step"] for row in rows] == [4, 6, 8, 12, 13]
