@@ -65,6 +65,12 @@ DEFAULT_DATA = "digits"
 @click.option(
     "--seed", type=int, metavar="N", help="Of the labels, weights, order and views.  [default: 0]"
 )
+@click.option(
+    "--init",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="Start from the networks of a finished run, such as one of `train contrastive`.",
+)
 @click.option("--steps", type=int, metavar="N", help="Training steps.  [default: the recipe's]")
 @click.option(
     "--device", metavar="NAME", help="cpu, cuda, cuda:1, ...  [default: cuda if usable, else cpu]"
@@ -99,6 +105,7 @@ def train(
     labels: int | None,
     validation: int | None,
     seed: int | None,
+    init: Path | None,
     steps: int | None,
     device: str | None,
     settings: tuple[str, ...],
@@ -130,6 +137,7 @@ def train(
         "data.image_size": image_size,
         "data.skip_bad": skip_bad or None,
         "seed": seed,
+        "init": init and str(init.expanduser().absolute()),
         "steps": steps,
         "device": device,
     }
