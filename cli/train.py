@@ -73,6 +73,12 @@ DEFAULT_DATA = "digits"
 @click.option(
     "--seed", type=int, metavar="N", help="Of the labels, weights, order and views.  [default: 0]"
 )
+@click.option(
+    "--init",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="Start from the networks of a finished run, such as one of `train contrastive`.",
+)
 @click.option("--steps", type=int, metavar="N", help="Training steps.  [default: the recipe's]")
 @click.option(
     "--device", metavar="NAME", help="cpu, cuda, cuda:1, ...  [default: cuda if usable, else cpu]"
@@ -108,6 +114,7 @@ def train(
     labels: int | None,
     validation: int | None,
     seed: int | None,
+    init: Path | None,
     steps: int | None,
     device: str | None,
     settings: tuple[str, ...],
@@ -140,6 +147,7 @@ def train(
         "data.image_size": image_size,
         "data.skip_bad": skip_bad or None,
         "seed": seed,
+        "init": init and str(init.expanduser().absolute()),
         "steps": steps,
         "device": device,
     }

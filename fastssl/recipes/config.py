@@ -98,6 +98,7 @@ class Config:
     eval: EvalConfig = EvalConfig()
     log_every: int = 10
     checkpoint_every: int = 200
+    init: str | None = None  # the folder of a finished run whose networks this one starts from
 
     def __post_init__(self) -> None:
         for key in ("steps", "log_every", "checkpoint_every"):

@@ -3,7 +3,7 @@
 import platform
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from fastssl.errors import InputError
 from fastssl.models import build_model
 from fastssl.recipes import recipe
 from fastssl.recipes.config import Config, DataConfig, from_json, leaves, override
+from fastssl.recipes.initialise import Origin, initialise
 from fastssl.training.checkpoint import Checkpoints
 from fastssl.training.device import resolve_device
 from fastssl.training.engine import train
@@ -39,6 +40,7 @@ class Experiment:
     split: LabelSplit
     algorithm: Algorithm
     device: torch.device
+    origin: Origin | None = None  # of its weights, if it starts from another run's
 
     def checkpoints(self, folder: RunFolder) -> Checkpoints:
         """The checkpoints of this experiment in a run's folder."""
@@ -98,7 +100,7 @@ class Experiment:
     def remarks(self) -> list[str]:
         """What its user should know about the data, a line each."""
         source, split = self.source, self.split
-        lines = []
+        lines = [] if self.origin is None else [str(self.origin)]
         if source.files and source.files.skipped:
             skipped = source.files.skipped
             lines.append(f"{len(skipped)} files left out, cannot be read: {_first(skipped)}")
@@ -239,9 +241,14 @@ def start(config: Config, path: Path, *, overwrite: bool = False, download: bool
     """A new run: everything is checked and built before the folder is touched.
 
     Raises:
-        InputError: as `build`; or the folder cannot be used, or holds a run that must stay.
+        InputError: as `build` and `initialise`; or the folder cannot be used, or holds a run that
+            must stay.
     """
     experiment = build(config, download=download)
+    if config.init is not None:
+        classes = experiment.source.class_names
+        origin = initialise(experiment.algorithm, config.model, classes, Path(config.init))
+        experiment = replace(experiment, origin=origin)
     folder = RunFolder.create(path, overwrite=overwrite)
     folder.write_description(describe(experiment))
     write_atomic(folder.split_json, experiment.split.to_json().encode())
@@ -390,5 +397,7 @@ def describe(experiment: Experiment) -> dict[str, Any]:
         if experiment.device.type == "cuda"
         else "cpu",
         "threads": torch.get_num_threads(),
+        "data": {"class_names": list(experiment.source.class_names)},
+        "origin": experiment.origin and asdict(experiment.origin),
         "config": experiment.config.to_json(),
     }

@@ -83,8 +83,10 @@ class Checkpoints:
         path = self._path(steps[-1], "safetensors")
         try:
             header, tensors = self._read(steps[-1])
-            state = _section(tensors, "algorithm.")
-            _check_like(algorithm.state_dict(), state)
+            self._check_own(header)
+            state = section(tensors, "algorithm.")
+            if unlike := difference(algorithm.state_dict(), state):
+                raise _DamagedError(unlike)
             if optimizer is not None:
                 moments = _join_state(optimizer, header["optimizer"], tensors)
         except _DamagedError as error:
@@ -97,6 +99,29 @@ class Checkpoints:
             if "generator.cuda" in tensors:
                 torch.cuda.set_rng_state(tensors["generator.cuda"], _device(algorithm))
         return header["step"]
+
+    def last_state(self) -> tuple[int, dict[str, Tensor]]:
+        """Step and state_dict of the last checkpoint's algorithm, of whatever data and kind.
+
+        Raises:
+            InputError: there is none, or it is damaged.
+        """
+        steps = self.steps()
+        if not steps:
+            raise InputError(f"{self.folder}: no checkpoint there yet")
+        try:
+            _, tensors = self._read(steps[-1])
+        except _DamagedError as error:
+            path = self._path(steps[-1], "safetensors")
+            raise InputError(f"broken checkpoint {path}: {error}") from error
+        return steps[-1], section(tensors, "algorithm.")
+
+    def _check_own(self, header: dict[str, Any]) -> None:
+        """A checkpoint is of this run's algorithm and data."""
+        if header["algorithm"] != self.algorithm:
+            raise _DamagedError(f"it is of {header['algorithm']}, not of {self.algorithm}")
+        if header["fingerprint"] != self.fingerprint:
+            raise _DamagedError("it was trained on other data")
 
     def _path(self, step: int, suffix: str) -> Path:
         return self.folder / f"step-{step:08d}.{suffix}"
@@ -125,10 +150,6 @@ class Checkpoints:
             raise _DamagedError(f"format {header['format']}, this version reads {FORMAT}")
         if header["step"] != step:
             raise _DamagedError(f"it is of step {header['step']}, not of the step in its name")
-        if header["algorithm"] != self.algorithm:
-            raise _DamagedError(f"it is of {header['algorithm']}, not of {self.algorithm}")
-        if header["fingerprint"] != self.fingerprint:
-            raise _DamagedError("it was trained on other data")
         if header["tensors"] != sorted(tensors):
             raise _DamagedError("tensors are missing")
         return header, tensors
@@ -171,7 +192,7 @@ def _join_state(
     if [g["params"] for g in scalars["param_groups"]] != [g["params"] for g in current]:
         raise _DamagedError("its optimiser has other parameters than this one")
     state: dict[int, dict[str, Tensor]] = {}
-    for key, value in _section(tensors, "optimizer.").items():
+    for key, value in section(tensors, "optimizer.").items():
         index, name = key.split(".", 1)
         parameter = parameters[int(index)]
         if value.dim() and (value.shape, value.dtype) != (parameter.shape, parameter.dtype):
@@ -182,19 +203,20 @@ def _join_state(
     return {"state": state, **scalars}
 
 
-def _section(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def section(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The tensors under a prefix, without it."""
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
-def _check_like(expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:
-    """Both have the same names, shapes and dtypes."""
-    if difference := sorted(expected.keys() ^ found.keys()):
-        where = "missing" if difference[0] in expected else "not of this network"
-        raise _DamagedError(f"tensor {difference[0]} is {where}")
+def difference(expected: dict[str, Tensor], found: dict[str, Tensor]) -> str:
+    """The first name, shape or dtype in which two state_dicts differ, in words; "" if none."""
+    if names := sorted(expected.keys() ^ found.keys()):
+        where = "missing" if names[0] in expected else "not of this network"
+        return f"tensor {names[0]} is {where}"
     for name, tensor in expected.items():
         if (tensor.shape, tensor.dtype) != (found[name].shape, found[name].dtype):
-            raise _DamagedError(f"{name} is {_describe(found[name])}, not {_describe(tensor)}")
+            return f"{name} is {_describe(found[name])}, not {_describe(tensor)}"
+    return ""
 
 
 def _describe(tensor: Tensor) -> str:
