@@ -24,10 +24,11 @@ from fastssl.models import build_model
 from fastssl.recipes import recipe
 from fastssl.recipes.config import Config, DataConfig, from_json, leaves, override
 from fastssl.recipes.initialise import Origin, initialise
+from fastssl.recipes.outcome import describe_data, keep_predictions
 from fastssl.training.checkpoint import Checkpoints
 from fastssl.training.device import resolve_device
 from fastssl.training.engine import train
-from fastssl.training.evaluation import ROWS, Evaluation, evaluate_on
+from fastssl.training.evaluation import NOT_EVALUATED, ROWS, Evaluation, evaluate_on
 from fastssl.training.record import MetricsLog, RunFolder, read_metrics, write_atomic
 
 
@@ -53,30 +54,33 @@ class Experiment:
         return normalise(images.to(self.device), mean, std)
 
     @property
+    def test_positions(self) -> Sequence[int]:
+        """The images tested on: the source's own, or those the split holds out; maybe none."""
+        own = range(len(self.source.test_labels))
+        return (own or self.split.test)[: self.config.eval.images]
+
+    @property
     def num_test(self) -> int:
-        """Images tested on: the source's own, or those the split holds out; 0 for none."""
-        n = len(self.source.test_labels) or len(self.split.test)
-        return n if self.config.eval.images is None else min(n, self.config.eval.images)
+        """How many they are."""
+        return len(self.test_positions)
 
     def test_evaluation(self) -> Evaluation:
         """How each network does on the test part; empty without test images."""
-        source = self.source
+        source, positions = self.source, self.test_positions
         if len(source.test_labels):
-            return self._evaluate(source.test_images, source.test_labels)
-        return self._evaluate(source.images, source.labels, self.split.test)
+            return self._evaluate(source.test_images, source.test_labels, positions)
+        return self._evaluate(source.images, source.labels, positions)
 
     def validation_evaluation(self) -> Evaluation:
         """How each network does on the validation part; empty if there is none."""
-        return self._evaluate(self.source.images, self.source.labels, self.split.validation)
+        positions = self.split.validation[: self.config.eval.images]
+        return self._evaluate(self.source.images, self.source.labels, positions)
 
-    def _evaluate(
-        self, images: Tensor, labels: Tensor, positions: Sequence[int] | None = None
-    ) -> Evaluation:
-        """On images uint8 [N,K,H,W], or on those at `positions`; few are read at once."""
-        chosen = torch.arange(len(images)) if positions is None else torch.tensor(positions)
-        chosen = chosen[: self.config.eval.images]
-        if not len(chosen):
-            return Evaluation({}, {})
+    def _evaluate(self, images: Tensor, labels: Tensor, positions: Sequence[int]) -> Evaluation:
+        """On those at `positions` of images uint8 [N,K,H,W]; few are read at once."""
+        if not positions:
+            return NOT_EVALUATED
+        chosen = torch.tensor(positions)
         batches = self._batches(images, chosen)
         return evaluate_on(self.algorithm, batches, labels[chosen].to(self.device))
 
@@ -354,6 +358,9 @@ def fit(run: Run) -> None:
         parts = {"validation": experiment.validation_evaluation()}
         if done == config.steps or not experiment.split.validation:
             parts["test"] = experiment.test_evaluation()
+        if done == config.steps and parts["test"].classes:
+            file, positions = run.folder.predictions, experiment.test_positions
+            keep_predictions(file, parts["test"], experiment.source, positions, done)
         row = {}
         for part, found in parts.items():
             row |= {f"accuracy/{part}/{name}": value for name, value in found.accuracies.items()}
@@ -397,7 +404,7 @@ def describe(experiment: Experiment) -> dict[str, Any]:
         if experiment.device.type == "cuda"
         else "cpu",
         "threads": torch.get_num_threads(),
-        "data": {"class_names": list(experiment.source.class_names)},
+        "data": describe_data(experiment.source),
         "origin": experiment.origin and asdict(experiment.origin),
         "config": experiment.config.to_json(),
     }

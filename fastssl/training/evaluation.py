@@ -30,15 +30,25 @@ def predict_all(algorithm: Algorithm, batches: Iterable[Tensor]) -> dict[str, Te
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How an algorithm does on labeled images; empty of no images."""
+    """How an algorithm does on N labeled images; empty of no images."""
 
     accuracies: dict[str, float]  # of each network
     counts: dict[str, float]  # what the algorithm compares beside them
+    classes: dict[str, Tensor]  # of each network, int64 [N] on the host
+    confidences: dict[str, Tensor]  # the softmax of the class, float32 [N] on the host
+
+
+NOT_EVALUATED = Evaluation({}, {}, {}, {})
 
 
 def evaluate_on(algorithm: Algorithm, batches: Iterable[Tensor], labels: Tensor) -> Evaluation:
     """Evaluate on images, as `predict_all` takes them, with labels int64 [N]."""
     predicted = predict_all(algorithm, batches)
+    surest = {name: logits.float().softmax(1).max(1) for name, logits in predicted.items()}
     classes = {name: logits.argmax(1) for name, logits in predicted.items()}
-    accuracies = {name: (found == labels).double().mean().item() for name, found in classes.items()}
-    return Evaluation(accuracies, algorithm.compare(classes, labels))
+    return Evaluation(
+        {name: (found == labels).double().mean().item() for name, found in classes.items()},
+        algorithm.compare(classes, labels),
+        {name: found.cpu() for name, found in classes.items()},
+        {name: found.values.cpu() for name, found in surest.items()},
+    )

@@ -4,7 +4,9 @@ run.json          the resolved configuration, versions, device: how to repeat th
 split.json        which training images carried their label
 metrics.jsonl     one JSON object a line: step, seconds, lr, loss, term/*, accuracy/PART/NETWORK
 checkpoints/      the last two, see checkpoint.py
+predictions.safetensors   for the test part, at the end of training, see predictions.py
 curves.png        loss terms and accuracy over the steps
+report.html       all of it on one page
 """
 
 import json
@@ -67,8 +69,16 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def predictions(self) -> Path:
+        return self.path / "predictions.safetensors"
+
+    @property
     def curves_png(self) -> Path:
         return self.path / "curves.png"
+
+    @property
+    def report_html(self) -> Path:
+        return self.path / "report.html"
 
     @classmethod
     def create(cls, path: Path, *, overwrite: bool) -> "RunFolder":
@@ -133,7 +143,8 @@ class RunFolder:
 
     def _files(self) -> list[Path]:
         """Every path a run may have written, but for the folder itself."""
-        files = [self.run_json, self.split_json, self.metrics_jsonl, self.curves_png]
+        files = [self.run_json, self.split_json, self.metrics_jsonl]
+        files += [self.predictions, self.curves_png, self.report_html]
         if self.checkpoints.is_dir():
             files += [
                 path
