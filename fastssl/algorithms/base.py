@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from fastssl.algorithms.loss import Loss
 from fastssl.algorithms.muscle import Muscle
+from fastssl.algorithms.ranks import ALONE, Ranks
 from fastssl.models import Backbone
 
 
@@ -50,6 +51,8 @@ class Algorithm(nn.Module):
     needs_unlabeled: ClassVar[bool] = True
     hard_views: int = 0  # of each image, beside the weak one
     teacher_views: int = 0  # T
+    needs_forward_mode: bool = False  # AD, through its networks
+    ranks: Ranks = ALONE  # the processes that train it, each with its share of a step's rows
 
     def __init__(
         self, network: Backbone, config: Any, muscle: Muscle | None = None, num_images: int = 0
@@ -70,7 +73,7 @@ class Algorithm(nn.Module):
         V, B = 1 + self.hard_views, batch.views.shape[1]
         logits = self.network(batch.views[:V].flatten(0, 1))[0].unflatten(0, (V, B))
         loss = self.objective(logits, batch)
-        return loss if self.muscle is None else self.muscle(loss, logits)
+        return loss if self.muscle is None else self.muscle(loss, logits, self.ranks)
 
     def objective(self, logits: Tensor, batch: Batch) -> Loss:
         """The objective, given the student's logits [V,B,C] for the batch."""
