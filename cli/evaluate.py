@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from fastssl.cli.data_options import data_dir_option
+from fastssl.cli.data_options import checkpoint_option, data_dir_option
 from fastssl.cli.table import aligned
 from fastssl.errors import InputError
 from fastssl.recipes.experiment import load_trained
@@ -14,13 +14,14 @@ from fastssl.recipes.experiment import load_trained
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
+@checkpoint_option
 @data_dir_option
-def evaluate(run: Path, as_json: bool, data_dir: str | None) -> None:
+def evaluate(run: Path, as_json: bool, checkpoint: str, data_dir: str | None) -> None:
     """Accuracy and error on the test images, for each network of RUN.
 
-    RUN is the folder of a run; its last checkpoint is used.
+    RUN is the folder of a run.
     """
-    experiment, step = load_trained(run, data_dir=data_dir)
+    experiment, step = load_trained(run, data_dir=data_dir, checkpoint=checkpoint)
     n = experiment.num_test
     found = experiment.test_evaluation()
     networks = {

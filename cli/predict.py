@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import torch
 
-from fastssl.cli.data_options import data_dir_option
+from fastssl.cli.data_options import checkpoint_option, data_dir_option
 from fastssl.cli.table import aligned
 from fastssl.data.files import find_images, read_image
 from fastssl.recipes.experiment import Experiment, load_trained
@@ -22,15 +22,18 @@ IMAGES_AT_ONCE = 256  # that many are in memory, however many there are
     "images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE..."
 )
 @click.option("--json", "as_json", is_flag=True, help="A JSON list instead of a table.")
+@checkpoint_option
 @data_dir_option
-def predict(run: Path, images: tuple[Path, ...], as_json: bool, data_dir: str | None) -> None:
+def predict(
+    run: Path, images: tuple[Path, ...], as_json: bool, checkpoint: str, data_dir: str | None
+) -> None:
     """Class and confidence of each IMAGE, by the network that RUN trained.
 
     An IMAGE is a file of any kind that Pillow reads, or a folder: then every such file in it and
     below. Images are cut to the network's proportions, resampled to its size, and should look like
     its training images (the digits are white on black).
     """
-    experiment, _ = load_trained(run, data_dir=data_dir)
+    experiment, _ = load_trained(run, data_dir=data_dir, checkpoint=checkpoint)
     predictions = list(classify(experiment, find_images(images)))
     if as_json:
         keys = ("image", "class", "confidence")

@@ -1,6 +1,7 @@
 """`fastssl train`: start or resume a run."""
 
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,15 @@ from fastssl.algorithms.ccn import VARIANTS
 from fastssl.cli.data_options import holdout_option, source_options
 from fastssl.cli.main import INTERRUPTED, OneLineError
 from fastssl.data.sources import resolve_source, short_name
-from fastssl.errors import InputError, StoppedError
+from fastssl.errors import DivergedError, InputError, PeerError, StoppedError
 from fastssl.recipes import RECIPES
 from fastssl.recipes.config import Config
 from fastssl.recipes.experiment import Run, configure, fit, start
 from fastssl.recipes.experiment import resume as resume_run
+from fastssl.recipes.together import together
 from fastssl.reporting.curves import draw_curves
+from fastssl.training.distributed import first_alone, processes
+from fastssl.training.launch import launch, launched
 
 DEFAULT_DATA = "digits"
 
@@ -84,6 +88,16 @@ DEFAULT_DATA = "digits"
     "--device", metavar="NAME", help="cpu, cuda, cuda:1, ...  [default: cuda if usable, else cpu]"
 )
 @click.option(
+    "--devices",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Train as N processes, each with its share of a step's rows and a GPU of its own, or its"
+    " share of the CPU.  [default: 1; under torchrun, what it starts]",
+)
+@click.option(
+    "--sync-bn", is_flag=True, help="Batch statistics of all processes' rows, between GPUs."
+)
+@click.option(
     "--set",
     "settings",
     multiple=True,
@@ -117,6 +131,8 @@ def train(
     init: Path | None,
     steps: int | None,
     device: str | None,
+    devices: int | None,
+    sync_bn: bool,
     settings: tuple[str, ...],
     out: Path | None,
     resume: bool,
@@ -135,7 +151,7 @@ def train(
     fastssl train muscle --data digits --labels 20 --seed 0 --out runs/a
     fastssl train muscle --out runs/a --resume
 
-    Ctrl-C saves the run before it stops.
+    Ctrl-C, or SIGTERM, saves the run before it stops.
     """  # noqa: D301  (click's mark for lines it must not join)
     algorithm = full_name(algorithm, base, label_propagation, variant)
     options: dict[str, Any] = {
@@ -150,6 +166,7 @@ def train(
         "init": init and str(init.expanduser().absolute()),
         "steps": steps,
         "device": device,
+        "sync_bn": sync_bn or None,
     }
     changes = {key: value for key, value in options.items() if value is not None}
     changes |= parse_settings(settings)
@@ -160,21 +177,35 @@ def train(
     else:
         config = configure(algorithm, data or DEFAULT_DATA, changes)
         path = out or default_folder(config)
-    if resume:
-        if data:
-            changes["data.source"] = resolve_source(data)
-        run = resume_run(path, algorithm, changes)
-    else:
-        run = start(config, path, overwrite=overwrite, download=download)
-    click.echo(introduction(run))
-    for remark in run.experiment.remarks():
-        click.echo(f"  {remark}")
-    try:
-        fit(run)
-    except StoppedError as error:
-        again = shlex.join(["fastssl", "train", algorithm, "--out", str(path), "--resume"])
-        raise OneLineError(f"{error}, saved; continue with: {again}", INTERRUPTED) from error
-    conclude(run)
+    if resume and data:
+        changes["data.source"] = resolve_source(data)
+    if devices and devices > 1 and not launched():
+        command = [sys.executable, "-m", "fastssl", *sys.argv[1:]]
+        raise click.exceptions.Exit(launch(command, devices))
+    with processes() as ranks:
+        if devices and devices != ranks.count:
+            raise InputError(f"--devices {devices}: torchrun has started {ranks.count}")
+
+        def open_run() -> Run:
+            if resume:
+                return resume_run(path, algorithm, changes, ranks=ranks)
+            return start(config, path, overwrite=overwrite, download=download, ranks=ranks)
+
+        run = together(ranks, path, open_run)
+        if ranks.rank == 0:
+            introduce(run)
+        try:
+            fit(run)
+        except (DivergedError, StoppedError) as error:
+            if ranks.rank:
+                raise PeerError from error  # the first process says it
+            if isinstance(error, DivergedError):
+                raise
+            again = shlex.join(["fastssl", "train", algorithm, "--out", str(path), "--resume"])
+            raise OneLineError(f"{error}, saved; continue with: {again}", INTERRUPTED) from error
+        with first_alone(ranks) as first:
+            if first:
+                conclude(run)
 
 
 def full_name(
@@ -242,15 +273,24 @@ def parse_settings(settings: tuple[str, ...]) -> dict[str, str]:
     return changes
 
 
+def introduce(run: Run) -> None:
+    """Print what is about to be trained, and what its user should know about the data."""
+    click.echo(introduction(run))
+    for remark in run.experiment.remarks():
+        click.echo(f"  {remark}")
+
+
 def introduction(run: Run) -> str:
     """One line on what is about to be trained."""
     config, split = run.experiment.config, run.experiment.split
     name = short_name(config.data.source)
     held_out = f", {len(split.validation)} held out" if split.validation else ""
     held_out += f", {len(split.test)} to test on" if split.test else ""
+    count = run.experiment.algorithm.ranks.count
+    processes = f" in {count} processes" if count > 1 else ""
     done = f" (resumed after step {run.first_step})" if run.first_step else ""
     return (
         f"{config.algorithm_name} on {name}: {len(split.labeled)} labeled "
         f"and {len(split.unlabeled)} unlabeled images{held_out}, {config.steps} steps on "
-        f"{config.device}{done}, in {run.folder.path}"
+        f"{config.device}{processes}{done}, in {run.folder.path}"
     )

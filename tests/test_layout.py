@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 # Who may import whom: a package knows those listed, itself, and nothing else of fastssl's.
 KNOWS = {
+    "fastssl.__main__": {"cli"},
     "fastssl.errors": set(),
     "fastssl.estimators": {"ops"},
     "fastssl.ops": set(),

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from fastssl.algorithms.label_propagation import LabelPropagation, LabelPropagationConfig
 from fastssl.algorithms.loss import Loss
 from fastssl.algorithms.muscle import Muscle
+from fastssl.algorithms.ranks import ALONE, Ranks
 from fastssl.algorithms.state import State
 from fastssl.models import Backbone
 from fastssl.objectives.supervised import supervised
@@ -50,6 +51,8 @@ class Algorithm(nn.Module):
     hard_views: int = 0  # of each image, beside the weak one
     teacher_views: int = 0  # T
     divides_by_batch: ClassVar[bool] = False  # whether l_s is a sum over L rows divided by B
+    needs_forward_mode: bool = False  # AD, through its networks
+    ranks: Ranks = ALONE  # the processes that train it, each with its share of a step's rows
 
     def __init__(
         self,
@@ -81,7 +84,7 @@ class Algorithm(nn.Module):
         loss = self.objective(logits, batch)
         if self.propagation is not None:
             loss = replace(loss, terms=loss.terms | self.propagation.terms())
-        return loss if self.muscle is None else self.muscle(loss, logits)
+        return loss if self.muscle is None else self.muscle(loss, logits, self.ranks)
 
     def objective(self, logits: Tensor, batch: Batch) -> Loss:
         """The objective, given the student's logits [V,B,C] for the batch."""

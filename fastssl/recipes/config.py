@@ -77,6 +77,22 @@ class EvalConfig:
 
 
 @dataclass(frozen=True)
+class CheckpointConfig:
+    """When a run is saved, and which checkpoints stay beside the last two and the best."""
+
+    every: int = 200  # steps
+    minutes: float | None = None  # at most from one to the next; None for no limit
+    keep_every: int | None = None  # steps; those of each multiple stay; None for no such
+
+    def __post_init__(self) -> None:
+        check("checkpoint.every", self.every, self.every >= 1, "1 or more")
+        if self.minutes is not None:
+            check("checkpoint.minutes", self.minutes, self.minutes > 0, "a number above 0")
+        if self.keep_every is not None:
+            check("checkpoint.keep_every", self.keep_every, self.keep_every >= 1, "1 or more")
+
+
+@dataclass(frozen=True)
 class Config:
     """Everything a run is a function of.
 
@@ -97,11 +113,12 @@ class Config:
     device: str = "auto"
     eval: EvalConfig = EvalConfig()
     log_every: int = 10
-    checkpoint_every: int = 200
     init: str | None = None  # the folder of a finished run whose networks this one starts from
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    sync_bn: bool = False  # batch statistics of all processes' rows, on GPUs
 
     def __post_init__(self) -> None:
-        for key in ("steps", "log_every", "checkpoint_every"):
+        for key in ("steps", "log_every"):
             value = getattr(self, key)
             check(key, value, value >= 1, "1 or more")
         check("seed", self.seed, 0 <= self.seed < 2**63, "0 or more, below 2**63")

@@ -1,5 +1,6 @@
 """Where data, model, algorithm and engine meet: building, starting and resuming a run."""
 
+import hashlib
 import platform
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,22 +14,27 @@ from torch import Tensor
 import fastssl
 from fastssl.algorithms import named
 from fastssl.algorithms.base import Algorithm, Batch
+from fastssl.algorithms.ranks import ALONE, Ranks
 from fastssl.algorithms.state import TrainingImages
 from fastssl.data.batches import TwoStreams
-from fastssl.data.sources import UNKNOWN, Source, load_source, resolve_source
+from fastssl.data.sources import UNKNOWN, Source, resolve_source
 from fastssl.data.sources.image_folder import duplicates
-from fastssl.data.splits import LabelSplit, draw_split
+from fastssl.data.splits import LabelSplit
+from fastssl.data.streams import Shard
 from fastssl.data.views import normalise
 from fastssl.errors import InputError
 from fastssl.models import build_model
 from fastssl.recipes import recipe
-from fastssl.recipes.config import Config, DataConfig, from_json, leaves, override
+from fastssl.recipes.config import Config, from_json, leaves, override
+from fastssl.recipes.data import make_split, read_source, read_split
 from fastssl.recipes.initialise import Origin, initialise
 from fastssl.recipes.outcome import describe_data, keep_predictions
-from fastssl.training.checkpoint import Checkpoints
+from fastssl.training.checkpoint import Checkpoints, Identity, saved_steps
 from fastssl.training.device import resolve_device
+from fastssl.training.distributed import first_alone, local_device, synchronise_batch_norm
 from fastssl.training.engine import train
 from fastssl.training.evaluation import NOT_EVALUATED, ROWS, Evaluation, evaluate_on
+from fastssl.training.generators import own_generator
 from fastssl.training.record import MetricsLog, RunFolder, read_metrics, write_atomic
 
 
@@ -45,8 +51,9 @@ class Experiment:
 
     def checkpoints(self, folder: RunFolder) -> Checkpoints:
         """The checkpoints of this experiment in a run's folder."""
-        name, fingerprint = self.config.algorithm_name, self.source.fingerprint
-        return Checkpoints(folder.checkpoints, name, fingerprint)
+        split = hashlib.sha256(self.split.to_json().encode()).hexdigest()
+        identity = Identity(self.config.algorithm_name, self.source.fingerprint, split)
+        return Checkpoints(folder.checkpoints, identity, self.config.checkpoint.keep_every)
 
     def inputs(self, images: Tensor) -> Tensor:
         """Images uint8 [N,K,H,W] as the network sees them: float32, normalised, on the device."""
@@ -137,64 +144,13 @@ def configure(algorithm: str, data: str, changes: dict[str, Any]) -> Config:
     return override(config, {"device": str(resolve_device(config.device))})
 
 
-def read_source(config: DataConfig, *, download: bool = False) -> Source:
-    """The data set of a configuration.
-
-    Raises:
-        InputError: it is not there, or damaged.
-    """
-    return load_source(
-        config.source,
-        data_dir=config.data_dir,
-        download=download,
-        image_size=config.image_size,
-        skip_bad=config.skip_bad,
-    )
-
-
-def make_split(source: Source, config: DataConfig, seed: int) -> LabelSplit:
-    """The label split of a configuration: read from its file, or drawn.
-
-    Raises:
-        InputError: the file is of other data, or other values are given beside it; or as
-            `draw_split`.
-    """
-    if config.split is None:
-        return draw_split(
-            source,
-            num_labels=config.labels,
-            num_validation=config.validation,
-            holdout=config.holdout,
-            rule=config.rule,
-            ratio=config.ratio,
-            seed=seed,
-        )
-    plain = DataConfig(source=config.source)
-    for key in ("labels", "validation", "holdout", "rule", "ratio"):
-        if getattr(config, key) != getattr(plain, key):
-            raise InputError(f"split: {config.split} says it all; leave out data.{key}")
-    return read_split(Path(config.split), source)
-
-
-def read_split(path: Path, source: Source) -> LabelSplit:
-    """A file with a label split of this source.
-
-    Raises:
-        InputError: it cannot be read, or as `LabelSplit.from_json`.
-    """
-    try:
-        text = path.read_text()
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read; the run needs it") from error
-    return LabelSplit.from_json(text, source)
-
-
 def build(
     config: Config,
     source: Source | None = None,
     split: LabelSplit | None = None,
     *,
     download: bool = False,
+    ranks: Ranks = ALONE,
 ) -> Experiment:
     """Join data, model and algorithm; freshly initialised from the seed.
 
@@ -203,11 +159,14 @@ def build(
         source: of the configuration, if it is read already.
         split: of the run, if it has one already; else it is made.
         download: fetch a named data set that is not there.
+        ranks: the processes that will train it.
 
     Raises:
-        InputError: the data set, split, model or device cannot be had.
+        InputError: the data set, split, model or device cannot be had, or not by several processes.
     """
-    device = resolve_device(config.device)
+    device = local_device(ranks, resolve_device(config.device))
+    for rows in (config.data.labeled_rows, config.data.unlabeled_rows):
+        Shard(ranks.rank, ranks.count).rows(rows)
     source = source or read_source(config.data, download=download)
     split = split or make_split(source, config.data, config.seed)
     torch.manual_seed(config.seed)
@@ -228,6 +187,9 @@ def build(
             f"propagation.k: {propagation.k}; expected fewer than the {trained_on} training images"
         )
     algorithm.to(device, memory_format=torch.channels_last)
+    if config.sync_bn:
+        synchronise_batch_norm(algorithm, device)
+    algorithm.ranks = ranks
     return Experiment(config, source, split, algorithm, device)
 
 
@@ -241,14 +203,21 @@ class Run:
     first_step: int
 
 
-def start(config: Config, path: Path, *, overwrite: bool = False, download: bool = False) -> Run:
+def start(
+    config: Config,
+    path: Path,
+    *,
+    overwrite: bool = False,
+    download: bool = False,
+    ranks: Ranks = ALONE,
+) -> Run:
     """A new run: everything is checked and built before the folder is touched.
 
     Raises:
         InputError: as `build` and `initialise`; or the folder cannot be used, or holds a run that
             must stay.
     """
-    experiment = build(config, download=download)
+    experiment = build(config, download=download, ranks=ranks)
     if config.init is not None:
         classes = experiment.source.class_names
         origin = initialise(experiment.algorithm, config.model, classes, Path(config.init))
@@ -260,21 +229,22 @@ def start(config: Config, path: Path, *, overwrite: bool = False, download: bool
     return Run(experiment, folder, optimizer, first_step=0)
 
 
-def resume(path: Path, algorithm: str, changes: dict[str, Any]) -> Run:
-    """The run of a folder, where its last checkpoint left it.
+def resume(path: Path, algorithm: str, changes: dict[str, Any], *, ranks: Ranks = ALONE) -> Run:
+    """The run of a folder, where its last checkpoint left it; anew if it got to none.
 
     Args:
         path: the folder.
         algorithm: the one the run is expected to be of.
         changes: values the run is expected to have, by dotted key; a resumed run is the run that
             was started, so a difference is refused, not applied.
+        ranks: the processes that go on with it, as many as before or not.
 
     Raises:
         InputError: not a run folder, its device is not there, its files are damaged, or it differs
             from what is expected; the first difference is named.
     """
-    experiment, folder = reopen(path)
-    config = experiment.config
+    folder = RunFolder.open(path)
+    config = from_json(folder.description().get("config"))
     if algorithm != config.algorithm_name:
         raise InputError(f"resume: the run is of {config.algorithm_name}, not of {algorithm}")
     asked, stored = leaves(override(config, changes)), leaves(config)
@@ -284,14 +254,30 @@ def resume(path: Path, algorithm: str, changes: dict[str, Any]) -> Run:
                 f"resume: the run has {key} = {stored[key]}, not {asked[key]}; "
                 "leave it out, or start another run"
             )
+    if not saved_steps(folder.checkpoints):
+        return start(config, path, overwrite=True, ranks=ranks)
     read_metrics(folder.metrics_jsonl)
+    return load_run(path, ranks=ranks)
+
+
+def load_run(path: Path, *, ranks: Ranks = ALONE) -> Run:
+    """The run of a folder as its files say, where its last checkpoint left it, if there is one.
+
+    Raises:
+        InputError: as `reopen`; or its last checkpoint is damaged.
+    """
+    experiment, folder = reopen(path, ranks=ranks)
     optimizer = experiment.config.optim.build(experiment.algorithm.parameters())
-    step = experiment.checkpoints(folder).load(experiment.algorithm, optimizer)
+    checkpoints, step = experiment.checkpoints(folder), 0
+    if checkpoints.steps():
+        step = checkpoints.load(experiment.algorithm, optimizer, rank=ranks.rank)
+    else:
+        own_generator(ranks.rank)
     return Run(experiment, folder, optimizer, first_step=step)
 
 
 def reopen(
-    path: Path, *, any_device: bool = False, data_dir: str | None = None
+    path: Path, *, any_device: bool = False, data_dir: str | None = None, ranks: Ranks = ALONE
 ) -> tuple[Experiment, RunFolder]:
     """The experiment of a run folder, rebuilt from its run.json and split.json, weights not loaded.
 
@@ -299,6 +285,7 @@ def reopen(
         path: the folder.
         any_device: use the CPU if the run's own device is not there.
         data_dir: where its named data set is now, if not where it was.
+        ranks: the processes that will train it.
 
     Raises:
         InputError: not a run folder, its data or device is not there, or its files are damaged.
@@ -310,24 +297,31 @@ def reopen(
     except InputError:
         if not any_device:
             raise
-        config = override(config, {"device": "cpu"})
+        config = override(config, {"device": "cpu", "sync_bn": False})
     if data_dir is not None:
         config = override(config, {"data.data_dir": data_dir})
     source = read_source(config.data)
-    return build(config, source, read_split(folder.split_json, source)), folder
+    return build(config, source, read_split(folder.split_json, source), ranks=ranks), folder
 
 
-def load_trained(path: Path, *, data_dir: str | None = None) -> tuple[Experiment, int]:
-    """The experiment of a run folder with the networks of its last checkpoint, and that step.
+def load_trained(
+    path: Path, *, data_dir: str | None = None, checkpoint: str = "last"
+) -> tuple[Experiment, int]:
+    """The experiment of a run folder with the networks of a checkpoint, and its step.
 
-    On the device it was trained on, or on the CPU if there is no such device here. `data_dir` is
-    where its named data set is now, if not where it was.
+    On the device it was trained on, or on the CPU if there is no such device here.
+
+    Args:
+        path: the folder.
+        data_dir: where its named data set is now, if not where it was.
+        checkpoint: "last", "best" on the validation part, or a step.
 
     Raises:
-        InputError: not a run folder, no checkpoint, or a damaged one.
+        InputError: not a run folder, no such checkpoint, or a damaged one.
     """
     experiment, folder = reopen(path, any_device=True, data_dir=data_dir)
-    return experiment, experiment.checkpoints(folder).load(experiment.algorithm)
+    checkpoints = experiment.checkpoints(folder)
+    return experiment, checkpoints.load(experiment.algorithm, step=checkpoints.named(checkpoint))
 
 
 def fit(run: Run) -> None:
@@ -338,10 +332,10 @@ def fit(run: Run) -> None:
 
     Raises:
         InputError: the folder cannot be written.
-        DivergedError, StoppedError: as `engine.train`.
+        DivergedError, StoppedError, PeerError: as `engine.train`.
     """
     experiment, config = run.experiment, run.experiment.config
-    algorithm = experiment.algorithm
+    algorithm, ranks = experiment.algorithm, experiment.algorithm.ranks
     streams = TwoStreams(
         experiment.source,
         experiment.split,
@@ -352,6 +346,7 @@ def fit(run: Run) -> None:
         unlabeled_rows=config.data.unlabeled_rows,
         seed=config.seed,
         device=experiment.device,
+        shard=Shard(ranks.rank, ranks.count),
     )
 
     def evaluate(done: int) -> dict[str, float]:
@@ -371,7 +366,10 @@ def fit(run: Run) -> None:
         _, within, steps = config.stages.at(step)
         return config.optim.settings(within, steps)
 
-    metrics = MetricsLog(run.folder.metrics_jsonl, after_step=run.first_step)
+    metrics = None
+    with first_alone(ranks) as first:
+        if first:
+            metrics = MetricsLog(run.folder.metrics_jsonl, after_step=run.first_step)
     try:
         train(
             algorithm,
@@ -386,11 +384,14 @@ def fit(run: Run) -> None:
             steps_per_pass=streams.steps_per_pass,
             log_every=config.log_every,
             eval_every=config.eval.every,
-            checkpoint_every=config.checkpoint_every,
             images=experiment.training_images(),
+            checkpoint_every=config.checkpoint.every,
+            checkpoint_minutes=config.checkpoint.minutes,
+            ranks=ranks,
         )
     finally:
-        metrics.close()
+        if metrics is not None:
+            metrics.close()
 
 
 def describe(experiment: Experiment) -> dict[str, Any]:
@@ -406,5 +407,6 @@ def describe(experiment: Experiment) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "data": describe_data(experiment.source),
         "origin": experiment.origin and asdict(experiment.origin),
+        "processes": experiment.algorithm.ranks.count,
         "config": experiment.config.to_json(),
     }

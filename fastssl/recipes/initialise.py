@@ -11,7 +11,7 @@ from fastssl.algorithms.base import Algorithm
 from fastssl.errors import InputError
 from fastssl.models import Backbone
 from fastssl.recipes.config import ModelConfig
-from fastssl.training.checkpoint import Checkpoints, difference, section
+from fastssl.training.checkpoint import Checkpoints, Identity, difference, section
 from fastssl.training.record import RunFolder
 
 
@@ -65,7 +65,7 @@ def initialise(
         head_kept = description["data"]["class_names"] == list(class_names)
     except (KeyError, TypeError) as error:
         raise InputError(f"init: {folder.run_json} is not one that fastssl wrote") from error
-    step, state = Checkpoints(folder.checkpoints, name, fingerprint="").last_state()
+    step, state = Checkpoints(folder.checkpoints, Identity(name, "", "")).last_state()
     if step != steps:
         raise InputError(f"init: {run} is at step {step} of {steps}; finish it with --resume")
 

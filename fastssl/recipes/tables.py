@@ -8,7 +8,7 @@ from typing import Any
 from fastssl.errors import unknown_name
 from fastssl.recipes.config import Config, override, settable
 from fastssl.recipes.experiment import Run, configure, resume, start
-from fastssl.training.checkpoint import Checkpoints
+from fastssl.training.checkpoint import saved_steps
 from fastssl.training.record import RunFolder
 
 
@@ -84,7 +84,7 @@ def pending(cell: Cell, seed: int, budget: float, table: Path) -> Run | None:
     if not (path / "run.json").exists():
         return start(config, path)
     folder = RunFolder.open(path)
-    saved = Checkpoints(folder.checkpoints, cell.algorithm, "").steps()
+    saved = saved_steps(folder.checkpoints)
     if not saved:
         return start(config, path, overwrite=True)
     same = folder.description().get("config") == json.loads(json.dumps(config.to_json()))

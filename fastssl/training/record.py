@@ -3,7 +3,8 @@
 run.json          the resolved configuration, versions, device: how to repeat the run
 split.json        which training images carried their label
 metrics.jsonl     one JSON object a line: step, seconds, lr, loss, term/*, accuracy/PART/NETWORK
-checkpoints/      the last two, see checkpoint.py
+checkpoints/      the last two and others, see checkpoint.py; what is known of a loss that is not
+                  finite, see loss_watch.py
 predictions.safetensors   for the test part, at the end of training, see predictions.py
 curves.png        loss terms and accuracy over the steps
 report.html       all of it on one page
@@ -13,14 +14,16 @@ import json
 import os
 import re
 import time
+from contextlib import suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
 from fastssl.errors import InputError
 
 FORMAT = 1
-CHECKPOINT_FILE = re.compile(r"step-\d{8}\.(safetensors|json)")
+CHECKPOINT_FILE = re.compile(r"(step|diverged)-[0-9]{8,}\.(safetensors|json)")
 TEMPORARY = ".writing"  # suffix of a file that is not complete yet
 
 
@@ -32,11 +35,15 @@ def write_atomic(path: Path, data: bytes) -> None:
     """
     temporary = path.with_name(path.name + TEMPORARY)
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        try:
+            with temporary.open("wb", buffering=0) as file:
+                _write_all(file, data)
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)  # a full disk has no room for half a file
+            raise
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)  # the new name, too, is on disk
@@ -44,6 +51,13 @@ def write_atomic(path: Path, data: bytes) -> None:
             os.close(folder)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _write_all(file: FileIO, data: bytes) -> None:
+    """Write to a file without a buffer, which could only fail later, when it is closed."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 @dataclass(frozen=True)
@@ -101,7 +115,7 @@ class RunFolder:
                 )
             folder.description()
             folder._clear()
-        elif taken := [p.name for p in folder._files() if p.exists()]:
+        elif taken := [p.name for p in folder._files() if p.exists() and p.suffix != TEMPORARY]:
             raise InputError(f"out: {path} holds {taken[0]} but no run.json; choose another folder")
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -171,7 +185,10 @@ class MetricsLog:
         """Continue after a step: later lines, which the resumed run writes anew, are cut."""
         kept = [row for row in read_metrics(path) if row["step"] <= after_step]
         write_atomic(path, "".join(json.dumps(row) + "\n" for row in kept).encode())
-        self._file = path.open("a")
+        try:
+            self._file = path.open("ab", buffering=0)
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {error.strerror or error}") from error
         self._started = time.monotonic() - (kept[-1]["seconds"] if kept else 0.0)
 
     def append(self, step: int, values: dict[str, float]) -> None:
@@ -183,14 +200,20 @@ class MetricsLog:
         seconds = round(time.monotonic() - self._started, 3)
         row = {"step": step, "seconds": seconds, **values}
         try:
-            self._file.write(json.dumps(row, allow_nan=False) + "\n")
-            self._file.flush()
+            _write_all(self._file, (json.dumps(row, allow_nan=False) + "\n").encode())
         except OSError as error:
             raise InputError(f"cannot write {self._file.name}: {error.strerror}") from error
 
     def sync(self) -> None:
-        """Force the lines to disk: a checkpoint must not be newer than what led to it."""
-        os.fsync(self._file.fileno())
+        """Force the lines to disk: a checkpoint must not be newer than what led to it.
+
+        Raises:
+            InputError: the disk does not take them.
+        """
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise InputError(f"cannot write {self._file.name}: {error.strerror}") from error
 
     def close(self) -> None:
         self._file.close()
@@ -202,7 +225,10 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     Raises:
         InputError: another line is not a JSON object with a step and seconds.
     """
-    lines = path.read_text(errors="replace").split("\n") if path.exists() else [""]
+    try:
+        lines = path.read_text(errors="replace").split("\n") if path.exists() else [""]
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     rows = []
     for number, line in enumerate(lines[:-1], start=1):
         try:
@@ -212,3 +238,9 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
             raise InputError(f"{path}: line {number} is not a record of a run") from error
         rows.append(row)
     return rows
+
+
+def validation_accuracy(row: dict[str, float]) -> float | None:
+    """What a row of metrics says of the validation part: of the network the paper evaluates."""
+    accuracies = (v for key, v in row.items() if key.startswith("accuracy/validation/"))
+    return next(accuracies, None)

@@ -118,7 +118,7 @@ def test_a_folder_trains_evaluates_and_predicts(fastssl, tree, tmp_path, monkeyp
 
 
 def test_resuming_a_folder_is_the_uninterrupted_run(fastssl, tree, tmp_path):
-    options = ("--data", tree, *STEPS, *ROWS, "--set", "checkpoint_every=2")
+    options = ("--data", tree, *STEPS, *ROWS, "--set", "checkpoint.every=2")
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
     for run in (straight, stopped):
         assert fastssl("train", "muscle", *options, "--out", run).exit_code == 0

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 SHORT = (
-    *("--labels", "20", "--device", "cpu", "--set", "checkpoint_every=1"),
+    *("--labels", "20", "--device", "cpu", "--set", "checkpoint.every=1"),
     *("--set", "data.labeled_rows=12", "--set", "data.unlabeled_rows=12"),
 )
 STILL = (
