@@ -326,18 +326,19 @@ def _optimizer_state(
     """Inverse of `_moments`, checked against the parameters that the optimiser has now."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     known = MOMENTS[type(optimizer)]
+    expected = {f"{i}.{name}": (i, name) for i in range(len(parameters)) for name in known}
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in section(tensors, "optimizer.").items():
-        index, _, name = key.partition(".")
-        if not (index.isdecimal() and int(index) < len(parameters) and name in known):
+        if key not in expected:
             raise _DamagedError(f"tensor optimizer.{key} is not of this optimiser")
-        parameter = parameters[int(index)]
+        index, name = expected[key]
+        parameter = parameters[index]
         like = torch.zeros(()) if name == "step" else parameter
         if (value.shape, value.dtype) != (like.shape, like.dtype):
             raise _DamagedError(f"optimizer.{key} is {_describe(value)}, not {_describe(like)}")
         if name != "step":  # in the parameter's memory format, as the optimiser made it
             value = torch.empty_like(parameter.detach(), device="cpu").copy_(value)
-        state.setdefault(int(index), {})[name] = value
+        state.setdefault(index, {})[name] = value
     for index, entry in state.items():
         if missing := sorted(known - entry.keys()):
             raise _DamagedError(f"tensor optimizer.{index}.{missing[0]} is missing")

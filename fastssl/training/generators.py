@@ -39,19 +39,19 @@ def check_generators(states: dict[str, Tensor]) -> None:
             raise ValueError(f"generator.{name} is {rows.dtype} {tuple(rows.shape)}")
     try:
         for row in states["cpu"]:
-            torch.Generator().set_state(row)
+            torch.Generator().set_state(row.clone())
     except RuntimeError as error:
         raise ValueError("generator.cpu is not a generator's state") from error
 
 
 def restore_generators(states: dict[str, Tensor], rank: int, device: torch.device) -> None:
     """Go on drawing where process `rank` stopped; one that was not there starts its own."""
-    torch.set_rng_state(states["cpu"][0])
-    if rank < len(states["cpu"]):
-        torch.set_rng_state(states["cpu"][rank])
-        if device.type == "cuda" and rank < len(states.get("cuda", ())):
-            torch.cuda.set_rng_state(states["cuda"][rank], device)
-    else:
+    known = rank if rank < len(states["cpu"]) else 0
+    # Copies: torch reads a row of a larger tensor from the wrong place.
+    torch.set_rng_state(states["cpu"][known].clone())
+    if device.type == "cuda" and known < len(states.get("cuda", ())):
+        torch.cuda.set_rng_state(states["cuda"][known].clone(), device)
+    if known != rank:
         own_generator(rank)
 
 

@@ -22,7 +22,8 @@ def launch(command: Sequence[str], count: int) -> int:
     """Run a command as `count` processes that find each other; its exit code.
 
     Ctrl-C and SIGTERM are passed on, for them to save and end. When one fails, the others end by
-    themselves or are ended. The exit code is the first process's, or if that is 0, the first other.
+    themselves or are ended. The exit code is the first process's if it failed, else that of the
+    first other that did.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     environment = {
@@ -44,12 +45,16 @@ def launch(command: Sequence[str], count: int) -> int:
             place = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
             running.append(subprocess.Popen(command, env=environment | place))
         _wait(running)
+        codes = [
+            process.poll() or 0 for process in running
+        ]  # 0 for those that are still to be ended
     finally:
         for process in running:
             process.kill()
         for number, handler in previous.items():
             signal.signal(number, handler)
-    codes = [process.wait() for process in running]
+    for process in running:
+        process.wait()
     # A process that a signal has ended counts as a shell would count it.
     return next((code if code > 0 else 128 - code for code in codes if code), 0)
 
