@@ -11,7 +11,6 @@ from fastssl.cli.data_options import data_dir_option
 from fastssl.cli.table import aligned
 from fastssl.data.files import find_images, read_image
 from fastssl.recipes.experiment import Experiment, load_trained
-from fastssl.training.evaluation import predict_all
 
 IMAGES_AT_ONCE = 256  # that many are in memory, however many there are
 
@@ -46,7 +45,7 @@ def classify(experiment: Experiment, paths: list[Path]) -> Iterator[tuple[str, s
     for first in range(0, len(paths), IMAGES_AT_ONCE):
         some = paths[first : first + IMAGES_AT_ONCE]
         images = torch.stack([read_image(path, source.shape) for path in some])
-        every = predict_all(experiment.algorithm, [experiment.inputs(images)])
+        every = experiment.predict([experiment.inputs(images)])
         logits = next(iter(every.values()))
         confidences, classes = logits.softmax(1).max(1)
         for path, c, confidence in zip(some, classes.tolist(), confidences.tolist(), strict=True):

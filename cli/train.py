@@ -25,8 +25,8 @@ DEFAULT_DATA = "digits"
 @click.option(
     "--base",
     metavar="NAME",
-    help="What muscle adds its term to: mean-teacher, fixmatch, or none; `muscle --base X` is the"
-    " algorithm muscle+X.  [default: none, the labeled images' cross entropy]",
+    help="What muscle adds its term to: mean-teacher, fixmatch, contrastive, or none; `muscle"
+    " --base X` is the algorithm muscle+X.  [default: none, the labeled images' cross entropy]",
 )
 @click.option(
     "--variant",
@@ -113,13 +113,14 @@ def train(
     resume: bool,
     overwrite: bool,
 ) -> None:
-    """Train a classifier with ALGORITHM: muscle, ccn, mean-teacher, fixmatch or supervised.
+    """Train a classifier with ALGORITHM: muscle, ccn, mean-teacher, fixmatch, supervised, ...
 
     All but supervised, the baseline, learn from labeled and unlabeled images together. muscle adds
     mutual information between views of an image to a base's objective; ccn trains two networks that
-    teach each other. Ends with the test accuracy
-    and the files of the run: run.json (how to repeat it), split.json (which images were labeled),
-    metrics.jsonl, checkpoints/ and curves.png.
+    teach each other; contrastive pre-trains without a label what --init then starts from, and is
+    measured by the nearest labeled images. Ends with the test accuracy and the files of the run:
+    run.json (how to repeat it), split.json (which images were labeled), metrics.jsonl, checkpoints/
+    and curves.png.
 
     \b
     fastssl train muscle --data digits --labels 20 --seed 0 --out runs/a

@@ -1,7 +1,9 @@
 """The papers' algorithms by name: which networks they train and which terms they add up.
 
 A name is a base's, or "muscle+" and a base's: MUSCLE is one more term on any of them. "muscle"
-alone is "muscle+supervised"; "ccn-no-ml" and the like are the models of CCN's table 3.
+alone is "muscle+supervised"; "ccn-no-ml" and the like are the models of CCN's table 3. The bases
+"contrastive", pre-training without labels, and "supervised+contrastive" are those of MUSCLE's
+figure 2, c and d.
 """
 
 from dataclasses import dataclass
@@ -9,10 +11,12 @@ from typing import Any
 
 from fastssl.algorithms.base import Algorithm
 from fastssl.algorithms.ccn import CCN, VARIANTS, CCNConfig, variant
+from fastssl.algorithms.contrastive import Contrastive
 from fastssl.algorithms.fixmatch import FixMatch, FixMatchConfig
 from fastssl.algorithms.mean_teacher import MeanTeacher, MeanTeacherConfig
 from fastssl.algorithms.muscle import Muscle
 from fastssl.algorithms.supervised import Supervised, SupervisedConfig
+from fastssl.algorithms.unsupervised import Unsupervised, UnsupervisedConfig
 from fastssl.errors import unknown_name
 
 __all__ = ["ALGORITHMS", "Named", "named"]
@@ -20,11 +24,12 @@ __all__ = ["ALGORITHMS", "Named", "named"]
 
 @dataclass(frozen=True)
 class Named:
-    """What a name stands for: the class, its hyper-parameters, and MUSCLE's term if it is on it."""
+    """What a name stands for: the class, its hyper-parameters, and the terms that are on it."""
 
     kind: type[Algorithm]
     config: Any
     muscle: Muscle | None = None
+    contrastive: Contrastive | None = None
 
 
 ALGORITHMS: dict[str, Named] = {
@@ -34,6 +39,10 @@ ALGORITHMS: dict[str, Named] = {
     "muscle": Named(Supervised, SupervisedConfig(), Muscle()),
     "muscle+mean-teacher": Named(MeanTeacher, MeanTeacherConfig(), Muscle()),
     "muscle+fixmatch": Named(FixMatch, FixMatchConfig(), Muscle()),
+    "contrastive": Named(Unsupervised, UnsupervisedConfig(), None, Contrastive()),
+    "muscle+contrastive": Named(Unsupervised, UnsupervisedConfig(), Muscle(), Contrastive()),
+    "supervised+contrastive": Named(Supervised, SupervisedConfig(), None, Contrastive()),
+    "muscle+supervised+contrastive": Named(Supervised, SupervisedConfig(), Muscle(), Contrastive()),
     "ccn": Named(CCN, CCNConfig()),
     **{f"ccn-{name}": Named(CCN, variant(CCNConfig(), name)) for name in VARIANTS},
 }

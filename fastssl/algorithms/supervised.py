@@ -24,8 +24,8 @@ class Supervised(Algorithm):
     needs_unlabeled = False
 
     def loss(self, batch: Batch) -> Loss:
-        """Without MUSCLE the labeled rows alone go through the network."""
-        if self.muscle is None:
+        """Without a term on all images the labeled rows alone go through the network."""
+        if self.muscle is None and self.contrastive is None:
             L = len(batch.labels)
             batch = Batch(batch.views[:, :L], batch.labels, batch.index[:L])
         return super().loss(batch)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastssl.algorithms import named
+from fastssl.algorithms.contrastive import Contrastive
 from fastssl.algorithms.muscle import Muscle
 from fastssl.data.views import ViewPolicy
 from fastssl.errors import InputError, unknown_name
@@ -78,8 +79,8 @@ class EvalConfig:
 class Config:
     """Everything a run is a function of.
 
-    `algorithm` is the config dataclass of the named one, or of MUSCLE's base; `muscle` is the term
-    on it, None for an algorithm without.
+    `algorithm` is the config dataclass of the named one, or of MUSCLE's base; `muscle` and
+    `contrastive` are the terms on it, None for an algorithm without.
     """
 
     algorithm_name: str
@@ -95,12 +96,17 @@ class Config:
     eval: EvalConfig = EvalConfig()
     log_every: int = 10
     checkpoint_every: int = 200
+    contrastive: Contrastive | None = None
     init: str | None = None  # the folder of a finished run whose networks this one starts from
 
     def __post_init__(self) -> None:
         for key in ("steps", "log_every", "checkpoint_every"):
             value = getattr(self, key)
             check(key, value, value >= 1, "1 or more")
+        known = named(self.algorithm_name)
+        for term in ("muscle", "contrastive"):
+            if type(getattr(self, term)) is not type(getattr(known, term)):
+                raise ValueError(f"{term}: not the terms of {self.algorithm_name}")
         check("seed", self.seed, 0 <= self.seed < 2**63, "0 or more, below 2**63")
 
     def to_json(self) -> dict[str, Any]:
@@ -116,7 +122,8 @@ def from_json(fields: Any) -> Config:
     """
     try:
         known = named(fields["algorithm_name"])
-        kinds = {"algorithm": known.kind.config_type, "muscle": type(known.muscle)}
+        kinds = {"algorithm": known.kind.config_type}
+        kinds |= {term: type(getattr(known, term)) for term in ("muscle", "contrastive")}
         return _build(Config, fields, kinds)
     except (TypeError, KeyError) as error:
         raise InputError(f"configuration: not one that fastssl wrote ({error})") from error
@@ -136,7 +143,8 @@ def leaves(config: Any, prefix: str = "") -> dict[str, Any]:
 
 def settable(config: Config) -> dict[str, Any]:
     """The leaves of a configuration that `override` takes: all but what its algorithm is."""
-    return {k: v for k, v in leaves(config).items() if k not in ("algorithm_name", "muscle")}
+    fixed = ("algorithm_name", "muscle", "contrastive")
+    return {k: v for k, v in leaves(config).items() if k not in fixed}
 
 
 def override(config: Config, changes: dict[str, Any]) -> Config:

@@ -45,6 +45,7 @@ def recipe(algorithm: str) -> Config:
         algorithm_name=algorithm,
         algorithm=known.config,
         muscle=known.muscle,
+        contrastive=known.contrastive,
         data=DataConfig(source="digits", labeled_rows=16, unlabeled_rows=112),
         views=ViewsConfig(
             weak=ViewPolicy(rotate=15, scale=0.15, shear=0.15, translate=1, noise=0.02),

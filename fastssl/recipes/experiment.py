@@ -2,7 +2,7 @@
 
 import platform
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,19 +14,26 @@ import fastssl
 from fastssl.algorithms import named
 from fastssl.algorithms.base import Algorithm, Batch
 from fastssl.data.batches import TwoStreams
-from fastssl.data.sources import Source, load_source, resolve_source
+from fastssl.data.sources import Source, resolve_source
 from fastssl.data.sources.image_folder import duplicates
-from fastssl.data.splits import LabelSplit, draw_split
+from fastssl.data.splits import LabelSplit
 from fastssl.data.views import normalise
 from fastssl.errors import InputError
 from fastssl.models import build_model
 from fastssl.recipes import recipe
-from fastssl.recipes.config import Config, DataConfig, from_json, leaves, override
+from fastssl.recipes.config import Config, from_json, leaves, override
+from fastssl.recipes.dataset import make_split, read_source, read_split
 from fastssl.recipes.initialise import Origin, initialise
 from fastssl.training.checkpoint import Checkpoints
 from fastssl.training.device import resolve_device
 from fastssl.training.engine import train
-from fastssl.training.evaluation import ROWS, Evaluation, evaluate_on
+from fastssl.training.evaluation import (
+    ROWS,
+    Evaluation,
+    evaluate_on,
+    predict_all,
+    predict_nearest,
+)
 from fastssl.training.record import MetricsLog, RunFolder, read_metrics, write_atomic
 
 
@@ -77,11 +84,26 @@ class Experiment:
         if not len(chosen):
             return Evaluation({}, {})
 
-        def batches() -> Iterator[Tensor]:
-            for rows in chosen.split(ROWS):
-                yield self.inputs(images[rows])
+        predicted = self.predict(self._batches(images, chosen))
+        return evaluate_on(self.algorithm, predicted, labels[chosen])
 
-        return evaluate_on(self.algorithm, batches(), labels[chosen].to(self.device))
+    def predict(self, batches: Iterable[Tensor]) -> dict[str, Tensor]:
+        """Logits [N,C] of every network, on the host, for batches of `inputs`.
+
+        Pre-training leaves the head without classes: then the labeled training images vote.
+        """
+        if self.algorithm.needs_labels:
+            found = predict_all(self.algorithm, batches)
+        else:
+            labeled = torch.tensor(self.split.labeled)
+            known, labels = self._batches(self.source.images, labeled), self.source.labels[labeled]
+            found = predict_nearest(self.algorithm, known, labels, batches)
+        return {name: logits.cpu() for name, logits in found.items()}
+
+    def _batches(self, images: Tensor, positions: Tensor) -> Iterator[Tensor]:
+        """Images at positions int64 [n] as `inputs`, few at once."""
+        for rows in positions.split(ROWS):
+            yield self.inputs(images[rows])
 
     def remarks(self) -> list[str]:
         """What its user should know about the data, a line each."""
@@ -119,58 +141,6 @@ def configure(algorithm: str, data: str, changes: dict[str, Any]) -> Config:
     return override(config, {"device": str(resolve_device(config.device))})
 
 
-def read_source(config: DataConfig, *, download: bool = False) -> Source:
-    """The data set of a configuration.
-
-    Raises:
-        InputError: it is not there, or damaged.
-    """
-    return load_source(
-        config.source,
-        data_dir=config.data_dir,
-        download=download,
-        image_size=config.image_size,
-        skip_bad=config.skip_bad,
-    )
-
-
-def make_split(source: Source, config: DataConfig, seed: int) -> LabelSplit:
-    """The label split of a configuration: read from its file, or drawn.
-
-    Raises:
-        InputError: the file is of other data, or other values are given beside it; or as
-            `draw_split`.
-    """
-    if config.split is None:
-        return draw_split(
-            source,
-            num_labels=config.labels,
-            num_validation=config.validation,
-            holdout=config.holdout,
-            rule=config.rule,
-            ratio=config.ratio,
-            seed=seed,
-        )
-    plain = DataConfig(source=config.source)
-    for key in ("labels", "validation", "holdout", "rule", "ratio"):
-        if getattr(config, key) != getattr(plain, key):
-            raise InputError(f"split: {config.split} says it all; leave out data.{key}")
-    return read_split(Path(config.split), source)
-
-
-def read_split(path: Path, source: Source) -> LabelSplit:
-    """A file with a label split of this source.
-
-    Raises:
-        InputError: it cannot be read, or as `LabelSplit.from_json`.
-    """
-    try:
-        text = path.read_text()
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read; the run needs it") from error
-    return LabelSplit.from_json(text, source)
-
-
 def build(
     config: Config,
     source: Source | None = None,
@@ -198,7 +168,10 @@ def build(
     )
     kind = named(config.algorithm_name).kind
     algorithm = kind(network, config.algorithm, config.muscle, len(source.labels))
-    if algorithm.needs_unlabeled and not (split.unlabeled and config.data.unlabeled_rows):
+    if config.contrastive is not None:
+        algorithm.add_contrastive(config.contrastive)
+    needs = algorithm.needs_labels and algorithm.needs_unlabeled
+    if needs and not (split.unlabeled and config.data.unlabeled_rows):
         raise InputError(
             f"labels: {config.algorithm_name} needs unlabeled images and there are none; "
             "give fewer labels (--labels), or train supervised"
@@ -317,15 +290,16 @@ def fit(run: Run) -> None:
         DivergedError, StoppedError: as `engine.train`.
     """
     experiment, config = run.experiment, run.experiment.config
-    algorithm = experiment.algorithm
+    algorithm, rows = experiment.algorithm, (config.data.labeled_rows, config.data.unlabeled_rows)
+    labeled_rows, unlabeled_rows = rows if algorithm.needs_labels else (0, sum(rows))
     streams = TwoStreams(
         experiment.source,
         experiment.split,
         [config.views.weak]
         + [config.views.hard] * algorithm.hard_views
         + [config.views.weak] * algorithm.teacher_views,
-        labeled_rows=config.data.labeled_rows,
-        unlabeled_rows=config.data.unlabeled_rows,
+        labeled_rows=labeled_rows,
+        unlabeled_rows=unlabeled_rows,
         seed=config.seed,
         device=experiment.device,
     )

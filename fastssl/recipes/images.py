@@ -53,6 +53,7 @@ def _config(algorithm: str, network: str, data: DataConfig, *, translate: float)
         algorithm_name=algorithm,
         algorithm=known.config,
         muscle=known.muscle,
+        contrastive=known.contrastive,
         data=data,
         views=ViewsConfig(
             weak=ViewPolicy(translate=translate),

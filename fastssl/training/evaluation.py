@@ -1,14 +1,16 @@
 """Accuracy of an algorithm's networks. N images, K channels, H x W pixels, C classes."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from fastssl.algorithms.base import Algorithm
 
 ROWS = 1024  # images a forward pass
+NEIGHBOURS, TEMPERATURE = 20, 0.07
 
 
 def predict_all(algorithm: Algorithm, batches: Iterable[Tensor]) -> dict[str, Tensor]:
@@ -16,16 +18,64 @@ def predict_all(algorithm: Algorithm, batches: Iterable[Tensor]) -> dict[str, Te
 
     In evaluation mode, and with one batch at a time on the device.
     """
+    return _outputs(algorithm, algorithm.predictors(), batches)
+
+
+def predict_nearest(
+    algorithm: Algorithm,
+    known: Iterable[Tensor],
+    labels: Tensor,
+    batches: Iterable[Tensor],
+) -> dict[str, Tensor]:
+    """Classes for a network whose head was not trained: a vote of the nearest labeled images.
+
+    The k most similar, by the cosine of the student's features, each with weight exp(cosine / 0.07)
+    (Wu et al., "Unsupervised feature learning via non-parametric instance discrimination", section
+    3.4); k is the number of labeled images of the smallest class, at most NEIGHBOURS.
+
+    Args:
+        algorithm: the student's.
+        known: batches of labeled images, normalised [ROWS,K,H,W] and a rest, M in all.
+        labels: int64 [M], of every class from 0 to C - 1.
+        batches: those to be classified, N in all.
+
+    Returns:
+        "knn": log shares of the vote, float32 [N,C].
+    """
+    counts = labels.bincount()
+    k = min(NEIGHBOURS, int(counts.min()))
+
+    def unit_features(images: Tensor) -> Tensor:
+        return normalize(algorithm.network(images)[1].float())
+
+    memory = _outputs(algorithm, {"features": unit_features}, known)["features"]
+    classes = labels.to(memory.device)
+
+    def vote(images: Tensor) -> Tensor:
+        nearest = (unit_features(images) @ memory.T).topk(k)
+        weights = (nearest.values / TEMPERATURE).softmax(1)
+        shares = weights.new_zeros(len(images), len(counts))
+        shares.scatter_add_(1, classes[nearest.indices], weights)
+        return shares.clamp_min(torch.finfo(shares.dtype).tiny).log()
+
+    return _outputs(algorithm, {"knn": vote}, batches)
+
+
+def _outputs(
+    algorithm: Algorithm,
+    functions: dict[str, Callable[[Tensor], Tensor]],
+    batches: Iterable[Tensor],
+) -> dict[str, Tensor]:
+    """What every function gives for every image, in evaluation mode, without gradients."""
     was_training = algorithm.training
     algorithm.eval()
-    predictors = algorithm.predictors()
-    logits: dict[str, list[Tensor]] = {name: [] for name in predictors}
+    outputs: dict[str, list[Tensor]] = {name: [] for name in functions}
     with torch.inference_mode():
         for images in batches:
-            for name, predict in predictors.items():
-                logits[name].append(predict(images))
+            for name, function in functions.items():
+                outputs[name].append(function(images))
     algorithm.train(was_training)
-    return {name: torch.cat(rows) for name, rows in logits.items()}
+    return {name: torch.cat(rows) for name, rows in outputs.items()}
 
 
 @dataclass(frozen=True)
@@ -36,9 +86,8 @@ class Evaluation:
     counts: dict[str, float]  # what the algorithm compares beside them
 
 
-def evaluate_on(algorithm: Algorithm, batches: Iterable[Tensor], labels: Tensor) -> Evaluation:
-    """Evaluate on images, as `predict_all` takes them, with labels int64 [N]."""
-    predicted = predict_all(algorithm, batches)
+def evaluate_on(algorithm: Algorithm, predicted: dict[str, Tensor], labels: Tensor) -> Evaluation:
+    """Compare what was predicted, logits [N,C] of every network, with labels int64 [N]."""
     classes = {name: logits.argmax(1) for name, logits in predicted.items()}
     accuracies = {name: (found == labels).double().mean().item() for name, found in classes.items()}
     return Evaluation(accuracies, algorithm.compare(classes, labels))
