@@ -31,7 +31,7 @@ ONLY_IN = {
     "faiss": {"fastssl.ops"},
 }
 ROOT_NAMES = {"fastssl", "fastssl._C", "fastssl.build_info", "fastssl.__version__"}
-LAZY = {"torchvision", "faiss", "sklearn"}
+LAZY = {"torchvision", "timm", "faiss", "sklearn"}
 LAZY_ROOMS = {"fastssl.estimators"}  # itself imported only when asked for
 
 

@@ -54,9 +54,11 @@ class ModelConfig:
     dropout: float | None = None
     weight_norm: bool | None = None
     unit_features: bool | None = None
+    stem: str | None = None  # of resnet18
+    pretrained: bool | None = None  # of a network of torchvision or timm, which download weights
 
     @property
-    def options(self) -> dict[str, float | bool]:
+    def options(self) -> dict[str, float | bool | str]:
         """The options that were given, as the network takes them."""
         fields = dataclasses.asdict(self)
         return {key: x for key, x in fields.items() if key != "name" and x is not None}

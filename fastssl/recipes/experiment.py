@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import fastssl
 from fastssl.algorithms import named
@@ -19,7 +19,7 @@ from fastssl.data.sources.image_folder import duplicates
 from fastssl.data.splits import LabelSplit
 from fastssl.data.views import normalise
 from fastssl.errors import InputError
-from fastssl.models import build_model
+from fastssl.models import make_network
 from fastssl.recipes import recipe
 from fastssl.recipes.config import Config, from_json, leaves, override
 from fastssl.recipes.dataset import make_split, read_source, read_split
@@ -146,7 +146,9 @@ def build(
     source: Source | None = None,
     split: LabelSplit | None = None,
     *,
+    module: nn.Module | None = None,
     download: bool = False,
+    weights: bool = True,
 ) -> Experiment:
     """Join data, model and algorithm; freshly initialised from the seed.
 
@@ -154,7 +156,9 @@ def build(
         config: of the run.
         source: of the configuration, if it is read already.
         split: of the run, if it has one already; else it is made.
+        module: the user's own network, if the configuration is of one.
         download: fetch a named data set that is not there.
+        weights: whether a pre-trained network needs its weights; not where a checkpoint's follow.
 
     Raises:
         InputError: the data set, split, model or device cannot be had.
@@ -163,8 +167,11 @@ def build(
     source = source or read_source(config.data, download=download)
     split = split or make_split(source, config.data, config.seed)
     torch.manual_seed(config.seed)
-    network = build_model(
-        config.model.name, source.shape[0], source.num_classes, **config.model.options
+    options = config.model.options
+    if not weights:
+        options.pop("pretrained", None)
+    network = make_network(
+        config.model.name, tuple(source.shape), source.num_classes, module=module, **options
     )
     kind = named(config.algorithm_name).kind
     algorithm = kind(network, config.algorithm, config.muscle, len(source.labels))
@@ -176,7 +183,7 @@ def build(
             f"labels: {config.algorithm_name} needs unlabeled images and there are none; "
             "give fewer labels (--labels), or train supervised"
         )
-    algorithm.to(device, memory_format=torch.channels_last)
+    algorithm.to(device, memory_format=network.memory_format)
     return Experiment(config, source, split, algorithm, device)
 
 
@@ -190,14 +197,28 @@ class Run:
     first_step: int
 
 
-def start(config: Config, path: Path, *, overwrite: bool = False, download: bool = False) -> Run:
+def start(
+    config: Config,
+    path: Path,
+    *,
+    module: nn.Module | None = None,
+    overwrite: bool = False,
+    download: bool = False,
+) -> Run:
     """A new run: everything is checked and built before the folder is touched.
+
+    Args:
+        config: of the run.
+        path: its folder.
+        module: the user's own network, if the configuration is of one.
+        overwrite: replace the run that is there.
+        download: fetch a named data set that is not there.
 
     Raises:
         InputError: as `build` and `initialise`; or the folder cannot be used, or holds a run that
             must stay.
     """
-    experiment = build(config, download=download)
+    experiment = build(config, module=module, download=download)
     if config.init is not None:
         classes = experiment.source.class_names
         origin = initialise(experiment.algorithm, config.model, classes, Path(config.init))
@@ -209,7 +230,9 @@ def start(config: Config, path: Path, *, overwrite: bool = False, download: bool
     return Run(experiment, folder, optimizer, first_step=0)
 
 
-def resume(path: Path, algorithm: str, changes: dict[str, Any]) -> Run:
+def resume(
+    path: Path, algorithm: str, changes: dict[str, Any], *, module: nn.Module | None = None
+) -> Run:
     """The run of a folder, where its last checkpoint left it.
 
     Args:
@@ -217,12 +240,13 @@ def resume(path: Path, algorithm: str, changes: dict[str, Any]) -> Run:
         algorithm: the one the run is expected to be of.
         changes: values the run is expected to have, by dotted key; a resumed run is the run that
             was started, so a difference is refused, not applied.
+        module: the user's own network, if the run is of one.
 
     Raises:
         InputError: not a run folder, its device is not there, its files are damaged, or it differs
             from what is expected; the first difference is named.
     """
-    experiment, folder = reopen(path)
+    experiment, folder = reopen(path, module=module)
     config = experiment.config
     if algorithm != config.algorithm_name:
         raise InputError(f"resume: the run is of {config.algorithm_name}, not of {algorithm}")
@@ -240,12 +264,17 @@ def resume(path: Path, algorithm: str, changes: dict[str, Any]) -> Run:
 
 
 def reopen(
-    path: Path, *, any_device: bool = False, data_dir: str | None = None
+    path: Path,
+    *,
+    module: nn.Module | None = None,
+    any_device: bool = False,
+    data_dir: str | None = None,
 ) -> tuple[Experiment, RunFolder]:
     """The experiment of a run folder, rebuilt from its run.json and split.json, weights not loaded.
 
     Args:
         path: the folder.
+        module: the user's own network, if the run is of one.
         any_device: use the CPU if the run's own device is not there.
         data_dir: where its named data set is now, if not where it was.
 
@@ -263,19 +292,23 @@ def reopen(
     if data_dir is not None:
         config = override(config, {"data.data_dir": data_dir})
     source = read_source(config.data)
-    return build(config, source, read_split(folder.split_json, source)), folder
+    split = read_split(folder.split_json, source)
+    return build(config, source, split, module=module, weights=False), folder
 
 
-def load_trained(path: Path, *, data_dir: str | None = None) -> tuple[Experiment, int]:
+def load_trained(
+    path: Path, *, module: nn.Module | None = None, data_dir: str | None = None
+) -> tuple[Experiment, int]:
     """The experiment of a run folder with the networks of its last checkpoint, and that step.
 
-    On the device it was trained on, or on the CPU if there is no such device here. `data_dir` is
-    where its named data set is now, if not where it was.
+    On the device it was trained on, or on the CPU if there is no such device here. `module` is the
+    user's own network, if the run is of one; `data_dir` is where its named data set is now, if not
+    where it was.
 
     Raises:
         InputError: not a run folder, no checkpoint, or a damaged one.
     """
-    experiment, folder = reopen(path, any_device=True, data_dir=data_dir)
+    experiment, folder = reopen(path, module=module, any_device=True, data_dir=data_dir)
     return experiment, experiment.checkpoints(folder).load(experiment.algorithm)
 
 

@@ -31,9 +31,9 @@ NETWORKS = {
     "cifar10": "conv_large",
     "cifar100": "conv_large",
     "cifar20": "conv_large",
-    "mini_imagenet": "conv_large",
+    "mini_imagenet": "resnet18",
 }
-STEPS = {"small_cnn": 2000, "conv_large": 20_000}
+STEPS = {"small_cnn": 2000, "conv_large": 20_000, "resnet18": 20_000}
 
 
 def recipe(data: str, algorithm: str) -> Config:
