@@ -7,12 +7,12 @@ from typing import Any
 import click
 
 from fastssl.algorithms.ccn import VARIANTS
+from fastssl.classifier import default_folder
 from fastssl.cli.data_options import holdout_option, source_options
 from fastssl.cli.main import INTERRUPTED, OneLineError
 from fastssl.data.sources import resolve_source, short_name
 from fastssl.errors import InputError, StoppedError
 from fastssl.recipes import RECIPES
-from fastssl.recipes.config import Config
 from fastssl.recipes.experiment import Run, configure, fit, start
 from fastssl.recipes.experiment import resume as resume_run
 from fastssl.reporting.curves import draw_curves
@@ -183,13 +183,6 @@ def full_name(algorithm: str, base: str | None, variant: str | None) -> str:
             raise InputError(f"--variant: {algorithm} has none; expected ccn")
         return algorithm if variant == "full" else f"ccn-{variant}"
     return algorithm
-
-
-def default_folder(config: Config) -> Path:
-    """runs/ALGORITHM-DATA-LABELS-SEED."""
-    labels = "all" if config.data.labels is None else config.data.labels
-    data = short_name(config.data.source)
-    return Path("runs") / f"{config.algorithm_name}-{data}-{labels}-{config.seed}"
 
 
 def conclude(run: Run) -> None:

@@ -9,17 +9,28 @@ figure 2, c and d.
 from dataclasses import dataclass
 from typing import Any
 
-from fastssl.algorithms.base import Algorithm
+from fastssl.algorithms.base import Algorithm, Batch, NoSettings
 from fastssl.algorithms.ccn import CCN, VARIANTS, CCNConfig, variant
 from fastssl.algorithms.contrastive import Contrastive
 from fastssl.algorithms.fixmatch import FixMatch, FixMatchConfig
+from fastssl.algorithms.loss import Loss
 from fastssl.algorithms.mean_teacher import MeanTeacher, MeanTeacherConfig
 from fastssl.algorithms.muscle import Muscle
 from fastssl.algorithms.supervised import Supervised, SupervisedConfig
-from fastssl.algorithms.unsupervised import Unsupervised, UnsupervisedConfig
-from fastssl.errors import unknown_name
+from fastssl.algorithms.unsupervised import Unsupervised
+from fastssl.errors import InputError, unknown_name
 
-__all__ = ["ALGORITHMS", "Named", "named"]
+__all__ = [
+    "ALGORITHMS",
+    "Algorithm",
+    "Batch",
+    "Contrastive",
+    "Loss",
+    "Muscle",
+    "Named",
+    "named",
+    "register",
+]
 
 
 @dataclass(frozen=True)
@@ -39,13 +50,36 @@ ALGORITHMS: dict[str, Named] = {
     "muscle": Named(Supervised, SupervisedConfig(), Muscle()),
     "muscle+mean-teacher": Named(MeanTeacher, MeanTeacherConfig(), Muscle()),
     "muscle+fixmatch": Named(FixMatch, FixMatchConfig(), Muscle()),
-    "contrastive": Named(Unsupervised, UnsupervisedConfig(), None, Contrastive()),
-    "muscle+contrastive": Named(Unsupervised, UnsupervisedConfig(), Muscle(), Contrastive()),
+    "contrastive": Named(Unsupervised, NoSettings(), None, Contrastive()),
+    "muscle+contrastive": Named(Unsupervised, NoSettings(), Muscle(), Contrastive()),
     "supervised+contrastive": Named(Supervised, SupervisedConfig(), None, Contrastive()),
     "muscle+supervised+contrastive": Named(Supervised, SupervisedConfig(), Muscle(), Contrastive()),
     "ccn": Named(CCN, CCNConfig()),
     **{f"ccn-{name}": Named(CCN, variant(CCNConfig(), name)) for name in VARIANTS},
 }
+
+BUILT_IN = frozenset(ALGORITHMS)
+
+
+def register(name: str, kind: type[Algorithm], config: Any = None) -> None:
+    """Make an algorithm of your own known by name, alone and as "muscle+" and its name.
+
+    Recipes, the configuration and run folders then take it as they take the papers'; a process that
+    opens its runs has to register it, too.
+
+    Args:
+        name: for `fastssl.fit` and run.json.
+        kind: the class.
+        config: its hyper-parameters, of its `config_type`; None for the type's defaults.
+
+    Raises:
+        InputError: the name is one of the papers'.
+    """
+    if name in BUILT_IN or name.startswith("muscle+"):
+        raise InputError(f"register: {name!r} is taken; choose another name")
+    config = kind.config_type() if config is None else config
+    ALGORITHMS[name] = Named(kind, config)
+    ALGORITHMS[f"muscle+{name}"] = Named(kind, config, Muscle())
 
 
 def named(algorithm: str) -> Named:

@@ -34,6 +34,11 @@ class State:
     epoch: int  # passes done over the unlabeled images (the labeled ones if there are no others)
 
 
+@dataclass(frozen=True)
+class NoSettings:
+    """The hyper-parameters of an algorithm without any."""
+
+
 class Algorithm(nn.Module):
     """Networks plus the objective that trains them.
 
@@ -47,7 +52,7 @@ class Algorithm(nn.Module):
         num_images: training images, for an algorithm that keeps something of each.
     """
 
-    config_type: ClassVar[type]  # its frozen dataclass of hyper-parameters
+    config_type: ClassVar[type] = NoSettings  # its frozen dataclass of hyper-parameters
     needs_labels: ClassVar[bool] = True  # else all images come without, and the head stays as it is
     needs_unlabeled: ClassVar[bool] = True
     hard_views: int = 0  # of each image, beside the weak one

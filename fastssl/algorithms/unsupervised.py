@@ -1,16 +1,9 @@
 """Pre-training: no objective of its own, so that the terms on it are all there is."""
 
-from dataclasses import dataclass
-
 from torch import Tensor
 
 from fastssl.algorithms.base import Algorithm, Batch
 from fastssl.algorithms.loss import Loss
-
-
-@dataclass(frozen=True)
-class UnsupervisedConfig:
-    """Nothing to set."""
 
 
 class Unsupervised(Algorithm):
@@ -20,7 +13,6 @@ class Unsupervised(Algorithm):
     head knows no class by its name.
     """
 
-    config_type = UnsupervisedConfig
     needs_labels = False
     needs_unlabeled = False
 

@@ -11,12 +11,12 @@ import torch
 from plain_losses import information
 
 from fastssl.algorithms import named
-from fastssl.algorithms.base import Batch
+from fastssl.algorithms.base import Batch, NoSettings
 from fastssl.algorithms.contrastive import Contrastive
 from fastssl.algorithms.mean_teacher import MeanTeacher, MeanTeacherConfig
 from fastssl.algorithms.muscle import Muscle
 from fastssl.algorithms.supervised import Supervised, SupervisedConfig
-from fastssl.algorithms.unsupervised import Unsupervised, UnsupervisedConfig
+from fastssl.algorithms.unsupervised import Unsupervised
 from fastssl.errors import InputError
 from fastssl.models import build_model
 
@@ -55,7 +55,7 @@ def nt_xent(projected, temperature):
 def test_loss_and_gradient_are_the_papers(network, batch, name, base):
     """Figure 2, c (with l_s) and d (without)."""
     kind, config = {
-        "none": (Unsupervised, UnsupervisedConfig()),
+        "none": (Unsupervised, NoSettings()),
         "supervised": (Supervised, SupervisedConfig()),
     }[base]
     muscle = Muscle(alpha=0.7) if name.startswith("muscle") else None
