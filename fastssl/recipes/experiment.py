@@ -68,24 +68,40 @@ class Experiment:
         """How each network does on the test part; empty without test images."""
         source = self.source
         if len(source.test_labels):
-            return self._evaluate(source.test_images, source.test_labels)
-        return self._evaluate(source.images, source.labels, self.split.test)
+            subclasses = source.subclasses and source.subclasses.test_labels
+            return self._evaluate(source.test_images, source.test_labels, subclasses)
+        return self._evaluate_training_images(self.split.test)
 
     def validation_evaluation(self) -> Evaluation:
         """How each network does on the validation part; empty if there is none."""
-        return self._evaluate(self.source.images, self.source.labels, self.split.validation)
+        return self._evaluate_training_images(self.split.validation)
+
+    def _evaluate_training_images(self, positions: Sequence[int]) -> Evaluation:
+        source = self.source
+        subclasses = source.subclasses and source.subclasses.labels
+        return self._evaluate(source.images, source.labels, subclasses, positions)
 
     def _evaluate(
-        self, images: Tensor, labels: Tensor, positions: Sequence[int] | None = None
+        self,
+        images: Tensor,
+        labels: Tensor,
+        subclasses: Tensor | None,
+        positions: Sequence[int] | None = None,
     ) -> Evaluation:
-        """On images uint8 [N,K,H,W], or on those at `positions`; few are read at once."""
+        """On images uint8 [N,K,H,W], or on those at `positions`; few are read at once.
+
+        Images of subclasses without labels are also measured apart, and so are the others.
+        """
         chosen = torch.arange(len(images)) if positions is None else torch.tensor(positions)
         chosen = chosen[: self.config.eval.images]
         if not len(chosen):
             return Evaluation({}, {})
-
         predicted = self.predict(self._batches(images, chosen))
-        return evaluate_on(self.algorithm, predicted, labels[chosen])
+        groups = {}
+        if self.split.sequestered:
+            unlabeled = torch.isin(subclasses[chosen], torch.tensor(self.split.sequestered))
+            groups = {"labeled_subclasses": ~unlabeled, "unlabeled_subclasses": unlabeled}
+        return evaluate_on(self.algorithm, predicted, labels[chosen], groups)
 
     def predict(self, batches: Iterable[Tensor]) -> dict[str, Tensor]:
         """Logits [N,C] of every network, on the host, for batches of `inputs`.
@@ -341,11 +357,12 @@ def fit(run: Run) -> None:
         parts = {"validation": experiment.validation_evaluation()}
         if done == config.steps or not experiment.split.validation:
             parts["test"] = experiment.test_evaluation()
-        row = {}
-        for part, found in parts.items():
-            row |= {f"accuracy/{part}/{name}": value for name, value in found.accuracies.items()}
-            row |= {f"count/{part}/{name}": value for name, value in found.counts.items()}
-        return row
+        return {
+            f"{key}/{part}/{name}": value
+            for part, found in parts.items()
+            for key, values in found.logged.items()
+            for name, value in values.items()
+        }
 
     metrics = MetricsLog(run.folder.metrics_jsonl, after_step=run.first_step)
     try:

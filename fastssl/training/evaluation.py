@@ -1,16 +1,19 @@
 """Accuracy of an algorithm's networks. N images, K channels, H x W pixels, C classes."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from fastssl import ops
 from fastssl.algorithms.base import Algorithm
 
 ROWS = 1024  # images a forward pass
 NEIGHBOURS, TEMPERATURE = 20, 0.07
+TOP = 5
+TOP_CLASSES = 50  # from where on five guesses are at most a tenth of the classes
 
 
 def predict_all(algorithm: Algorithm, batches: Iterable[Tensor]) -> dict[str, Tensor]:
@@ -84,10 +87,50 @@ class Evaluation:
 
     accuracies: dict[str, float]  # of each network
     counts: dict[str, float]  # what the algorithm compares beside them
+    measures: dict[str, dict[str, float]] = field(default_factory=dict)  # others: name, network
+
+    @property
+    def logged(self) -> dict[str, dict[str, float]]:
+        """Everything for metrics.jsonl: what it is, then of what."""
+        return {"accuracy": self.accuracies, "count": self.counts, **self.measures}
 
 
-def evaluate_on(algorithm: Algorithm, predicted: dict[str, Tensor], labels: Tensor) -> Evaluation:
-    """Compare what was predicted, logits [N,C] of every network, with labels int64 [N]."""
+def evaluate_on(
+    algorithm: Algorithm,
+    predicted: dict[str, Tensor],
+    labels: Tensor,
+    groups: dict[str, Tensor] | None = None,
+) -> Evaluation:
+    """Compare what was predicted with the labels.
+
+    Measured beside accuracy are "top5", where there are at least TOP_CLASSES classes; and, where
+    there are groups, "entropy", the mean entropy of a prediction in nats, of all images and of each
+    group ("entropy_GROUP"), and each group's accuracy ("accuracy_GROUP").
+
+    Args:
+        algorithm: whose networks predicted.
+        predicted: logits [N,C] of every network.
+        labels: int64 [N].
+        groups: bool [N] by name, of images that are also measured apart; empty ones are left out.
+    """
     classes = {name: logits.argmax(1) for name, logits in predicted.items()}
+    counts = dict(algorithm.compare(classes, labels))
+    measures: dict[str, dict[str, float]] = {}
+
+    def measure(what: str, name: str, value: Tensor) -> None:
+        measures.setdefault(what, {})[name] = value.item()
+
+    groups = {group: rows for group, rows in (groups or {}).items() if rows.any()}
+    for name, logits in predicted.items():
+        right = (classes[name] == labels).double()
+        if logits.shape[1] >= TOP_CLASSES:
+            best = logits.topk(TOP, dim=1).indices
+            measure("top5", name, (best == labels[:, None]).any(1).double().mean())
+        if groups:
+            measure("entropy", name, ops.entropy(logits))
+        for group, rows in groups.items():
+            measure(f"accuracy_{group}", name, right[rows].mean())
+            measure(f"entropy_{group}", name, ops.entropy(logits[rows]))
+    counts |= {f"images_of_{group}": int(rows.sum()) for group, rows in groups.items()}
     accuracies = {name: (found == labels).double().mean().item() for name, found in classes.items()}
-    return Evaluation(accuracies, algorithm.compare(classes, labels))
+    return Evaluation(accuracies, counts, measures)
