@@ -15,6 +15,7 @@ from fastssl.errors import InputError, StoppedError
 from fastssl.recipes import RECIPES
 from fastssl.recipes.experiment import Run, configure, fit, start
 from fastssl.recipes.experiment import resume as resume_run
+from fastssl.recipes.remarks import remarks
 from fastssl.reporting.curves import draw_curves
 
 DEFAULT_DATA = "digits"
@@ -158,7 +159,7 @@ def train(
     else:
         run = start(config, path, overwrite=overwrite, download=download)
     click.echo(introduction(run))
-    for remark in run.experiment.remarks():
+    for remark in remarks(run.experiment):
         click.echo(f"  {remark}")
     try:
         fit(run)

@@ -15,7 +15,6 @@ from fastssl.algorithms import named
 from fastssl.algorithms.base import Algorithm, Batch
 from fastssl.data.batches import TwoStreams
 from fastssl.data.sources import Source, resolve_source
-from fastssl.data.sources.image_folder import duplicates
 from fastssl.data.splits import LabelSplit
 from fastssl.data.views import normalise
 from fastssl.errors import InputError
@@ -120,30 +119,6 @@ class Experiment:
         """Images at positions int64 [n] as `inputs`, few at once."""
         for rows in positions.split(ROWS):
             yield self.inputs(images[rows])
-
-    def remarks(self) -> list[str]:
-        """What its user should know about the data, a line each."""
-        source, split = self.source, self.split
-        lines = [] if self.origin is None else [str(self.origin)]
-        if source.files and source.files.skipped:
-            skipped = source.files.skipped
-            lines.append(f"{len(skipped)} files left out, cannot be read: {_first(skipped)}")
-        if not self.num_test:
-            lines.append(
-                "no test figure: the data has no test images, and nothing was held out; that needs "
-                "two labeled images of each class and --holdout above 0"
-            )
-        trained = [*split.labeled, *split.unlabeled, *split.validation]
-        if same := duplicates(source, list(split.test), trained):
-            listed = _first([f"{tested} = {known}" for tested, known in same])
-            lines.append(f"{len(same)} test images are in the training part too: {listed}")
-        return lines
-
-
-def _first(items: Sequence[str], most: int = 10) -> str:
-    """The first of a list in one line; `fastssl data info` has them all."""
-    more = f"; and {len(items) - most} more" if len(items) > most else ""
-    return "; ".join(items[:most]) + more
 
 
 def configure(algorithm: str, data: str, changes: dict[str, Any]) -> Config:
