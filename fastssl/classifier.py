@@ -72,25 +72,30 @@ class Classifier:
         Raises:
             InputError: a file that is not there or cannot be read, or a folder without an image.
         """
-        paths = [images] if isinstance(images, str | PathLike) else images
-        return list(self._classify(find_images([Path(path) for path in paths])))
-
-    def _classify(self, paths: list[Path]) -> Iterator[Prediction]:
-        for first in range(0, len(paths), IMAGES_AT_ONCE):
-            some = paths[first : first + IMAGES_AT_ONCE]
-            logits = self.logits(torch.stack([self._read(path) for path in some]))
-            confidences, classes = logits.softmax(1).max(1)
+        given = [images] if isinstance(images, str | PathLike) else images
+        paths = find_images([Path(path) for path in given])
+        confidences, classes = self._logits(self._batches(paths)).softmax(1).max(1)
+        return [
+            Prediction(str(path), self.class_names[c], confidence)
             for path, c, confidence in zip(
-                some, classes.tolist(), confidences.tolist(), strict=True
-            ):
-                yield Prediction(str(path), self.class_names[c], confidence)
-
-    def _read(self, path: Path) -> Tensor:
-        return read_image(path, self.experiment.source.shape)
+                paths, classes.tolist(), confidences.tolist(), strict=True
+            )
+        ]
 
     def logits(self, images: Tensor) -> Tensor:
         """Logits [N,C], on the host, of images uint8 [N,K,H,W]."""
-        return next(iter(self.experiment.predict([self.experiment.inputs(images)]).values()))
+        return self._logits([self.experiment.inputs(images)])
+
+    def _logits(self, batches: Iterable[Tensor]) -> Tensor:
+        """Logits [N,C] of the network the paper evaluates."""
+        return next(iter(self.experiment.predict(batches).values()))
+
+    def _batches(self, paths: list[Path]) -> Iterator[Tensor]:
+        """The files as the network sees them, few at once."""
+        for first in range(0, len(paths), IMAGES_AT_ONCE):
+            some = paths[first : first + IMAGES_AT_ONCE]
+            images = [read_image(path, self.experiment.source.shape) for path in some]
+            yield self.experiment.inputs(torch.stack(images))
 
 
 def fit(

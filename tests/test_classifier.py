@@ -113,7 +113,7 @@ def test_a_run_is_opened_with_its_module(classifier):
     assert torch.equal(again.logits(images), classifier.logits(images))
 
     for network, message in (
-        (None, "trains a module of its user's own; give a MyNet"),
+        (None, "from Python, with a MyNet as `network`"),
         (nn.Flatten(), "trains a MyNet, not a Flatten"),
     ):
         with pytest.raises(InputError, match=message):
@@ -126,7 +126,7 @@ def test_resuming_needs_the_module_and_is_the_run_that_was_started(folder, class
     fastssl.fit("muscle", network=MyNet(), steps=2, **common)
     with pytest.raises(InputError, match="the run has steps = 2, not 3"):
         fastssl.fit("muscle", network=MyNet(), steps=3, resume=True, **common)
-    with pytest.raises(InputError, match="give a MyNet"):
+    with pytest.raises(InputError, match="with a MyNet as `network`"):
         fastssl.fit("muscle", steps=2, resume=True, **common)
     with pytest.raises(InputError, match="already holds a run"):
         fastssl.fit("muscle", network=MyNet(), steps=2, **common)

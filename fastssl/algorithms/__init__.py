@@ -75,7 +75,7 @@ def register(name: str, kind: type[Algorithm], config: Any = None) -> None:
     Raises:
         InputError: the name is one of the papers'.
     """
-    if name in BUILT_IN or name.startswith("muscle+"):
+    if name in BUILT_IN or name.startswith(("muscle+", "ccn")):  # recipes go by these
         raise InputError(f"register: {name!r} is taken; choose another name")
     config = kind.config_type() if config is None else config
     ALGORITHMS[name] = Named(kind, config)

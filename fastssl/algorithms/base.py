@@ -53,7 +53,7 @@ class Algorithm(nn.Module):
     """
 
     config_type: ClassVar[type] = NoSettings  # its frozen dataclass of hyper-parameters
-    needs_labels: ClassVar[bool] = True  # else all images come without, and the head stays as it is
+    needs_labels: ClassVar[bool] = True  # else no image has one, and the head learns no class
     needs_unlabeled: ClassVar[bool] = True
     hard_views: int = 0  # of each image, beside the weak one
     teacher_views: int = 0  # T

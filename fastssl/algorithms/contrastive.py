@@ -18,8 +18,9 @@ class Contrastive:
     """L + weight * NT-Xent for the L of any algorithm; over every row, labeled or not.
 
     The pairs are those of MUSCLE's mutual information: the weak view with each hard one. The paper
-    leaves open weight, temperature and projection; ours are SimCLR's on CIFAR-10 (Chen et al.,
-    2020, appendix B.9).
+    leaves open weight, temperature and projection. Ours: weight 1, and SimCLR's temperature on
+    CIFAR-10, layers and width of the projection (Chen et al., 2020, sections 2.1 and B.9). Of
+    several processes each tells its own rows apart.
     """
 
     weight: float = 1.0
@@ -39,7 +40,7 @@ class Contrastive:
                 raise InputError(f"contrastive.{key}: {getattr(self, key)}; expected 1 or more")
 
     def projection_head(self, num_features: int) -> nn.Sequential:
-        """D features to the P that are compared: linear, ReLU, linear (SimCLR, section 2.1)."""
+        """D features to the P that are compared: linear, ReLU, linear (SimCLR)."""
         return nn.Sequential(
             nn.Linear(num_features, num_features),
             nn.ReLU(inplace=True),

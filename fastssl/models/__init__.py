@@ -78,7 +78,10 @@ def make_network(
     if name.startswith(OWN_MODULE):
         kind = name.removeprefix(OWN_MODULE)
         if module is None:
-            raise InputError(f"network: the run trains a module of its user's own; give a {kind}")
+            raise InputError(
+                f"network: the run trains a module of its user's own, whose code is not in its "
+                f"folder; open it from Python, with a {kind} as `network`"
+            )
         if type(module).__name__ != kind:
             raise InputError(f"network: the run trains a {kind}, not a {type(module).__name__}")
     elif module is not None:

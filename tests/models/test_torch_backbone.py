@@ -154,7 +154,7 @@ def test_a_users_own_backbone_is_used_as_it_is():
 @pytest.mark.parametrize(
     ("name", "module", "options", "message"),
     [
-        ("module:Plain", None, {}, "a module of its user's own; give a Plain"),
+        ("module:Plain", None, {}, "from Python, with a Plain as `network`"),
         ("module:Plain", Viewing(), {}, "trains a Plain, not a Viewing"),
         ("small_cnn", Plain(), {}, "trains small_cnn, not a module"),
         ("module:Plain", Plain(), {"dropout": 0.1}, "model.dropout: module:Plain has no such"),
