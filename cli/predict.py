@@ -1,19 +1,13 @@
 """`fastssl predict`: classify image files."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
-import torch
 
+from fastssl.classifier import load
 from fastssl.cli.data_options import checkpoint_option, data_dir_option
 from fastssl.cli.table import aligned
-from fastssl.data.files import find_images, read_image
-from fastssl.recipes.experiment import Experiment, load_trained
-from fastssl.training.evaluation import predict_all
-
-IMAGES_AT_ONCE = 256  # that many are in memory, however many there are
 
 
 @click.command()
@@ -33,24 +27,10 @@ def predict(
     below. Images are cut to the network's proportions, resampled to its size, and should look like
     its training images (the digits are white on black).
     """
-    experiment, _ = load_trained(run, data_dir=data_dir, checkpoint=checkpoint)
-    predictions = list(classify(experiment, find_images(images)))
+    predictions = load(run, data_dir=data_dir, checkpoint=checkpoint).predict(images)
     if as_json:
         keys = ("image", "class", "confidence")
         click.echo(json.dumps([dict(zip(keys, row, strict=True)) for row in predictions]))
         return
     rows = [[path, name, f"{confidence:.3f}"] for path, name, confidence in predictions]
     click.echo(aligned([["image", "class", "confidence"], *rows], right=(2,)))
-
-
-def classify(experiment: Experiment, paths: list[Path]) -> Iterator[tuple[str, str, float]]:
-    """Path, class name and confidence (the softmax of the class) of every file, in batches."""
-    source = experiment.source
-    for first in range(0, len(paths), IMAGES_AT_ONCE):
-        some = paths[first : first + IMAGES_AT_ONCE]
-        images = torch.stack([read_image(path, source.shape) for path in some])
-        every = predict_all(experiment.algorithm, [experiment.inputs(images)])
-        logits = next(iter(every.values()))
-        confidences, classes = logits.softmax(1).max(1)
-        for path, c, confidence in zip(some, classes.tolist(), confidences.tolist(), strict=True):
-            yield str(path), source.class_names[c], confidence

@@ -9,14 +9,15 @@ import click
 
 from fastssl.algorithms import BASES, composed_name
 from fastssl.algorithms.ccn import VARIANTS
+from fastssl.classifier import default_folder
 from fastssl.cli.data_options import holdout_option, source_options
 from fastssl.cli.main import INTERRUPTED, OneLineError
 from fastssl.data.sources import resolve_source, short_name
 from fastssl.errors import DivergedError, InputError, PeerError, StoppedError
 from fastssl.recipes import RECIPES
-from fastssl.recipes.config import Config
 from fastssl.recipes.experiment import Run, configure, fit, start
 from fastssl.recipes.experiment import resume as resume_run
+from fastssl.recipes.remarks import remarks
 from fastssl.recipes.together import together
 from fastssl.reporting.curves import draw_curves
 from fastssl.training.distributed import first_alone, processes
@@ -31,8 +32,8 @@ DEFAULT_DATA = "digits"
     "--base",
     metavar="NAME",
     help="What muscle adds its term to, or label-propagation its second stage: mean-teacher,"
-    " fixmatch, or none; `muscle --base X` is the algorithm muscle+X.  [default: none, the labeled"
-    " images' cross entropy]",
+    " fixmatch, contrastive, or none; `muscle --base X` is the algorithm muscle+X.  [default: none,"
+    " the labeled images' cross entropy]",
 )
 @click.option(
     "--label-propagation",
@@ -143,9 +144,10 @@ def train(
     That is muscle, ccn, mean-teacher, fixmatch, label-propagation or supervised. All but
     supervised, the baseline, learn from labeled and unlabeled images together. muscle adds mutual
     information between views of an image to a base's objective; label-propagation adds a second
-    stage on labels spread to all images; ccn trains two networks that teach each other. Ends with
-    the test accuracy and the files of the run: run.json (how to repeat it), split.json (which
-    images were labeled), metrics.jsonl, checkpoints/ and curves.png.
+    stage on labels spread to all images; ccn trains two networks that teach each other; contrastive
+    pre-trains without a label what --init then starts from, and is measured by the nearest labeled
+    images. Ends with the test accuracy and the files of the run: run.json (how to repeat it),
+    split.json (which images were labeled), metrics.jsonl, checkpoints/ and curves.png.
 
     \b
     fastssl train muscle --data digits --labels 20 --seed 0 --out runs/a
@@ -234,13 +236,6 @@ def full_name(
     return algorithm
 
 
-def default_folder(config: Config) -> Path:
-    """runs/ALGORITHM-DATA-LABELS-SEED."""
-    labels = "all" if config.data.labels is None else config.data.labels
-    data = short_name(config.data.source)
-    return Path("runs") / f"{config.algorithm_name}-{data}-{labels}-{config.seed}"
-
-
 def conclude(run: Run) -> None:
     """Plot the curves, print the test accuracies and where everything is."""
     folder = run.folder
@@ -276,7 +271,7 @@ def parse_settings(settings: tuple[str, ...]) -> dict[str, str]:
 def introduce(run: Run) -> None:
     """Print what is about to be trained, and what its user should know about the data."""
     click.echo(introduction(run))
-    for remark in run.experiment.remarks():
+    for remark in remarks(run.experiment):
         click.echo(f"  {remark}")
 
 

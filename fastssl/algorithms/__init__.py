@@ -2,23 +2,37 @@
 
 A name is a base's, with "muscle+" before it where MUSCLE's term is added, and "+label-propagation"
 behind it where a second stage trains on propagated labels. The base "supervised" is left out of
-such a name: "muscle", "label-propagation". "ccn-no-ml" and the like are the models of CCN's table
-3.
+such a name: "muscle", "label-propagation". "contrastive" pre-trains without labels; it and
+"supervised+contrastive" are those of MUSCLE's figure 2, c and d. "ccn-no-ml" and the like are the
+models of CCN's table 3.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
-from fastssl.algorithms.base import Algorithm
+from fastssl.algorithms.base import Algorithm, Batch, NoSettings
 from fastssl.algorithms.ccn import CCN, VARIANTS, CCNConfig, variant
+from fastssl.algorithms.contrastive import Contrastive
 from fastssl.algorithms.fixmatch import FixMatch, FixMatchConfig
 from fastssl.algorithms.label_propagation import LabelPropagationConfig
+from fastssl.algorithms.loss import Loss
 from fastssl.algorithms.mean_teacher import MeanTeacher, MeanTeacherConfig
 from fastssl.algorithms.muscle import Muscle
 from fastssl.algorithms.supervised import Supervised, SupervisedConfig
-from fastssl.errors import unknown_name
+from fastssl.algorithms.unsupervised import Unsupervised
+from fastssl.errors import InputError, unknown_name
 
-__all__ = ["ALGORITHMS", "Named", "named"]
+__all__ = [
+    "ALGORITHMS",
+    "Algorithm",
+    "Batch",
+    "Contrastive",
+    "Loss",
+    "Muscle",
+    "Named",
+    "named",
+    "register",
+]
 
 
 @dataclass(frozen=True)
@@ -29,6 +43,7 @@ class Named:
     config: Any
     muscle: Muscle | None = None
     propagation: LabelPropagationConfig | None = None
+    contrastive: Contrastive | None = None
 
 
 BASES: dict[str, tuple[type[Algorithm], Any]] = {
@@ -54,9 +69,38 @@ ALGORITHMS: dict[str, Named] = {
         for muscle in (None, Muscle())
         for base in BASES
     },
+    "contrastive": Named(Unsupervised, NoSettings(), contrastive=Contrastive()),
+    "muscle+contrastive": Named(Unsupervised, NoSettings(), Muscle(), contrastive=Contrastive()),
+    "supervised+contrastive": Named(Supervised, SupervisedConfig(), contrastive=Contrastive()),
+    "muscle+supervised+contrastive": Named(
+        Supervised, SupervisedConfig(), Muscle(), contrastive=Contrastive()
+    ),
     "ccn": Named(CCN, CCNConfig()),
     **{f"ccn-{name}": Named(CCN, variant(CCNConfig(), name)) for name in VARIANTS},
 }
+
+BUILT_IN = frozenset(ALGORITHMS)
+
+
+def register(name: str, kind: type[Algorithm], config: Any = None) -> None:
+    """Make an algorithm of your own known by name, alone and as "muscle+" and its name.
+
+    Recipes, the configuration and run folders then take it as they take the papers'; a process that
+    opens its runs has to register it, too.
+
+    Args:
+        name: for `fastssl.fit` and run.json.
+        kind: the class.
+        config: its hyper-parameters, of its `config_type`; None for the type's defaults.
+
+    Raises:
+        InputError: the name is one of the papers'.
+    """
+    if name in BUILT_IN or name.startswith(("muscle+", "ccn")):  # recipes go by these
+        raise InputError(f"register: {name!r} is taken; choose another name")
+    config = kind.config_type() if config is None else config
+    ALGORITHMS[name] = Named(kind, config)
+    ALGORITHMS[f"muscle+{name}"] = Named(kind, config, Muscle())
 
 
 def named(algorithm: str) -> Named:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from fastssl.algorithms.contrastive import Contrastive
 from fastssl.algorithms.label_propagation import LabelPropagation, LabelPropagationConfig
 from fastssl.algorithms.loss import Loss
 from fastssl.algorithms.muscle import Muscle
@@ -31,6 +32,11 @@ class Batch:
     index: Tensor  # int64 [B], the rows' positions among the training images
 
 
+@dataclass(frozen=True)
+class NoSettings:
+    """The hyper-parameters of an algorithm without any."""
+
+
 class Algorithm(nn.Module):
     """Networks plus the objective that trains them.
 
@@ -46,7 +52,8 @@ class Algorithm(nn.Module):
         propagation: of a second stage on propagated labels; None for an algorithm of one stage.
     """
 
-    config_type: ClassVar[type]  # its frozen dataclass of hyper-parameters
+    config_type: ClassVar[type] = NoSettings  # its frozen dataclass of hyper-parameters
+    needs_labels: ClassVar[bool] = True  # else no image has one, and the head learns no class
     needs_unlabeled: ClassVar[bool] = True
     hard_views: int = 0  # of each image, beside the weak one
     teacher_views: int = 0  # T
@@ -73,6 +80,15 @@ class Algorithm(nn.Module):
         if propagation is not None:
             self.needs_unlabeled = True
             self.propagation = LabelPropagation(propagation, num_images)
+        self.contrastive: Contrastive | None = None
+
+    def add_contrastive(self, term: Contrastive) -> None:
+        """One more term: NT-Xent of the student's features, projected by layers of its own."""
+        self.contrastive = term
+        projection = term.projection_head(self.network.head.in_features)
+        self.projection = projection.to(self.network.head.weight)
+        self.needs_unlabeled = True
+        self.hard_views = max(self.hard_views, term.hard_views)
 
     def loss(self, batch: Batch) -> Loss:
         """The objective on one batch, to be minimised.
@@ -80,11 +96,16 @@ class Algorithm(nn.Module):
         The student's views go through it together: one forward, one batch-norm batch.
         """
         V, B = 1 + self.hard_views, batch.views.shape[1]
-        logits = self.network(batch.views[:V].flatten(0, 1))[0].unflatten(0, (V, B))
+        outputs = self.network(batch.views[:V].flatten(0, 1))
+        logits, features = (x.unflatten(0, (V, B)) for x in outputs)
         loss = self.objective(logits, batch)
         if self.propagation is not None:
             loss = replace(loss, terms=loss.terms | self.propagation.terms())
-        return loss if self.muscle is None else self.muscle(loss, logits, self.ranks)
+        if self.muscle is not None:
+            loss = self.muscle(loss, logits, self.ranks)
+        if self.contrastive is not None:
+            loss = self.contrastive(loss, self.projection(features))
+        return loss
 
     def objective(self, logits: Tensor, batch: Batch) -> Loss:
         """The objective, given the student's logits [V,B,C] for the batch."""

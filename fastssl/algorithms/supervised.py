@@ -25,7 +25,7 @@ class Supervised(Algorithm):
     def loss(self, batch: Batch) -> Loss:
         """Only rows of which the objective says something go through the network."""
         propagated = self.propagation is not None and self.propagation.is_second_stage
-        if self.muscle is None and not propagated:
+        if self.muscle is None and self.contrastive is None and not propagated:
             L = len(batch.labels)
             batch = Batch(batch.views[:, :L], batch.labels, batch.index[:L])
         return super().loss(batch)

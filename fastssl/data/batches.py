@@ -44,7 +44,8 @@ class TwoStreams:
             source: the data set.
             split: which of its images are labeled.
             policies: one a view, V of them; points have no views, each is the point itself.
-            labeled_rows: L, labeled images a step over all ranks, at least 1.
+            labeled_rows: L, labeled images a step over all ranks; 0 where no label is wanted: the
+                labeled images are then among the unlabeled ones.
             unlabeled_rows: B - L, unlabeled images a step; none where the split has none.
             seed: of the run.
             device: where the batches are wanted.
@@ -56,9 +57,17 @@ class TwoStreams:
         """
         resident = fits(source.images, device) if resident is None else resident
         home = device if resident else torch.device("cpu")
-        parts = [(split.labeled, labeled_rows, Purpose.LABELED_STREAM)]
-        if split.unlabeled and unlabeled_rows:
-            parts.append((split.unlabeled, unlabeled_rows, Purpose.UNLABELED_STREAM))
+        labeled, unlabeled = split.labeled, split.unlabeled
+        if not labeled_rows:
+            labeled, unlabeled = (), tuple(sorted(labeled + unlabeled))
+        parts = [
+            (part, rows, purpose)
+            for part, rows, purpose in (
+                (labeled, labeled_rows, Purpose.LABELED_STREAM),
+                (unlabeled, unlabeled_rows, Purpose.UNLABELED_STREAM),
+            )
+            if part and rows
+        ]
         self.streams = [
             Stream(torch.tensor(part, device=home), rows, seed, purpose, shard)
             for part, rows, purpose in parts
@@ -71,7 +80,7 @@ class TwoStreams:
         self.gatherer = None if resident else Gatherer(self.images, self.positions, device)
         self.mean, self.std = source.mean.to(device), source.std.to(device)
         rows = [torch.arange(rows)[shard.rows(rows)] for _, rows, _ in parts]
-        self.labeled_rows = len(rows[0])
+        self.labeled_rows = len(rows[0]) if labeled_rows else 0
         # A row's number in the whole step, so that its views do not depend on the ranks.
         self.row = torch.cat([rows[0], *(own + labeled_rows for own in rows[1:])]).to(device)
 

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastssl.algorithms import named
+from fastssl.algorithms.contrastive import Contrastive
 from fastssl.algorithms.label_propagation import LabelPropagationConfig
 from fastssl.algorithms.muscle import Muscle
 from fastssl.data.views import ViewPolicy
 from fastssl.errors import InputError, unknown_name
 from fastssl.recipes.optim import OptimConfig, check
 from fastssl.training.schedules import Stages
+
+PARTS = ("muscle", "propagation", "contrastive")  # that an algorithm of that name has, or has not
 
 
 @dataclass(frozen=True)
@@ -55,9 +58,11 @@ class ModelConfig:
     dropout: float | None = None
     weight_norm: bool | None = None
     unit_features: bool | None = None
+    stem: str | None = None  # of resnet18
+    pretrained: bool | None = None  # of a network of torchvision or timm, which download weights
 
     @property
-    def options(self) -> dict[str, float | bool]:
+    def options(self) -> dict[str, float | bool | str]:
         """The options that were given, as the network takes them."""
         fields = dataclasses.asdict(self)
         return {key: x for key, x in fields.items() if key != "name" and x is not None}
@@ -96,8 +101,9 @@ class CheckpointConfig:
 class Config:
     """Everything a run is a function of.
 
-    `algorithm` is the config dataclass of the named one, or of MUSCLE's base; `muscle` is the term
-    on it and `propagation` its second stage, None for an algorithm without.
+    `algorithm` is the config dataclass of the named one, or of MUSCLE's base; `muscle` and
+    `contrastive` are the terms on it and `propagation` its second stage, None for an algorithm
+    without.
     """
 
     algorithm_name: str
@@ -113,6 +119,7 @@ class Config:
     device: str = "auto"
     eval: EvalConfig = EvalConfig()
     log_every: int = 10
+    contrastive: Contrastive | None = None
     init: str | None = None  # the folder of a finished run whose networks this one starts from
     checkpoint: CheckpointConfig = CheckpointConfig()
     sync_bn: bool = False  # batch statistics of all processes' rows, on GPUs
@@ -121,6 +128,10 @@ class Config:
         for key in ("steps", "log_every"):
             value = getattr(self, key)
             check(key, value, value >= 1, "1 or more")
+        known = named(self.algorithm_name)
+        for part in PARTS:
+            if type(getattr(self, part)) is not type(getattr(known, part)):
+                raise ValueError(f"{part}: not that of {self.algorithm_name}")
         check("seed", self.seed, 0 <= self.seed < 2**63, "0 or more, below 2**63")
 
     @property
@@ -144,7 +155,7 @@ def from_json(fields: Any) -> Config:
     try:
         known = named(fields["algorithm_name"])
         kinds = {"algorithm": known.kind.config_type}
-        kinds |= {key: type(getattr(known, key)) for key in ("muscle", "propagation")}
+        kinds |= {part: type(getattr(known, part)) for part in PARTS}
         return _build(Config, fields, kinds)
     except (TypeError, KeyError) as error:
         raise InputError(f"configuration: not one that fastssl wrote ({error})") from error
@@ -164,7 +175,7 @@ def leaves(config: Any, prefix: str = "") -> dict[str, Any]:
 
 def settable(config: Config) -> dict[str, Any]:
     """The leaves of a configuration that `override` takes: all but what its algorithm is."""
-    fixed = ("algorithm_name", "muscle", "propagation")
+    fixed = ("algorithm_name", *PARTS)
     return {k: v for k, v in leaves(config).items() if k not in fixed}
 
 

@@ -46,6 +46,7 @@ def recipe(algorithm: str) -> Config:
         algorithm=known.config,
         muscle=known.muscle,
         propagation=known.propagation,
+        contrastive=known.contrastive,
         data=DataConfig(source="digits", labeled_rows=16, unlabeled_rows=112),
         views=ViewsConfig(
             weak=ViewPolicy(rotate=15, scale=0.15, shear=0.15, translate=1, noise=0.02),

@@ -3,13 +3,13 @@
 import hashlib
 import platform
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import fastssl
 from fastssl.algorithms import named
@@ -18,12 +18,11 @@ from fastssl.algorithms.ranks import ALONE, Ranks
 from fastssl.algorithms.state import TrainingImages
 from fastssl.data.batches import TwoStreams
 from fastssl.data.sources import UNKNOWN, Source, resolve_source
-from fastssl.data.sources.image_folder import duplicates
 from fastssl.data.splits import LabelSplit
 from fastssl.data.streams import Shard
 from fastssl.data.views import normalise
 from fastssl.errors import InputError
-from fastssl.models import build_model
+from fastssl.models import make_network
 from fastssl.recipes import recipe
 from fastssl.recipes.config import Config, from_json, leaves, override
 from fastssl.recipes.data import make_split, read_source, read_split
@@ -33,7 +32,14 @@ from fastssl.training.checkpoint import Checkpoints, Identity, saved_steps
 from fastssl.training.device import resolve_device
 from fastssl.training.distributed import first_alone, local_device, synchronise_batch_norm
 from fastssl.training.engine import train
-from fastssl.training.evaluation import NOT_EVALUATED, ROWS, Evaluation, evaluate_on
+from fastssl.training.evaluation import (
+    NOT_EVALUATED,
+    ROWS,
+    Evaluation,
+    evaluate_on,
+    predict_all,
+    predict_nearest,
+)
 from fastssl.training.generators import own_generator
 from fastssl.training.record import MetricsLog, RunFolder, read_metrics, write_atomic
 
@@ -75,26 +81,52 @@ class Experiment:
         """How each network does on the test part; empty without test images."""
         source, positions = self.source, self.test_positions
         if len(source.test_labels):
-            return self._evaluate(source.test_images, source.test_labels, positions)
-        return self._evaluate(source.images, source.labels, positions)
+            subclasses = source.subclasses and source.subclasses.test_labels
+            return self._evaluate(source.test_images, source.test_labels, subclasses, positions)
+        return self._evaluate_training_images(positions)
 
     def validation_evaluation(self) -> Evaluation:
         """How each network does on the validation part; empty if there is none."""
-        positions = self.split.validation[: self.config.eval.images]
-        return self._evaluate(self.source.images, self.source.labels, positions)
+        return self._evaluate_training_images(self.split.validation[: self.config.eval.images])
 
-    def _evaluate(self, images: Tensor, labels: Tensor, positions: Sequence[int]) -> Evaluation:
-        """On those at `positions` of images uint8 [N,K,H,W]; few are read at once."""
+    def _evaluate_training_images(self, positions: Sequence[int]) -> Evaluation:
+        source = self.source
+        subclasses = source.subclasses and source.subclasses.labels
+        return self._evaluate(source.images, source.labels, subclasses, positions)
+
+    def _evaluate(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        subclasses: Tensor | None,
+        positions: Sequence[int],
+    ) -> Evaluation:
+        """On those at `positions` of images uint8 [N,K,H,W]; few are read at once.
+
+        Images of subclasses without labels are also measured apart, and so are the others.
+        """
         if not positions:
             return NOT_EVALUATED
         chosen = torch.tensor(positions)
-        batches = self._batches(images, chosen)
-        return evaluate_on(self.algorithm, batches, labels[chosen].to(self.device))
+        predicted = self.predict(self._batches(images, chosen))
+        groups = {}
+        if self.split.sequestered:
+            unlabeled = torch.isin(subclasses[chosen], torch.tensor(self.split.sequestered))
+            groups = {"labeled_subclasses": ~unlabeled, "unlabeled_subclasses": unlabeled}
+        return evaluate_on(self.algorithm, predicted, labels[chosen], groups)
 
-    def _batches(self, images: Tensor, positions: Tensor) -> Iterator[Tensor]:
-        """Those of images uint8 [N,K,H,W] at int64 [n], few at once, as the network sees them."""
-        for rows in positions.split(ROWS):
-            yield self.inputs(images[rows])
+    def predict(self, batches: Iterable[Tensor]) -> dict[str, Tensor]:
+        """Logits [N,C] of every network, on the host, for batches of `inputs`.
+
+        Pre-training leaves the head without classes: then the labeled training images vote.
+        """
+        if self.algorithm.needs_labels:
+            found = predict_all(self.algorithm, batches)
+        else:
+            labeled = torch.tensor(self.split.labeled)
+            known, labels = self._batches(self.source.images, labeled), self.source.labels[labeled]
+            found = predict_nearest(self.algorithm, known, labels, batches)
+        return {name: logits.cpu() for name, logits in found.items()}
 
     def training_images(self) -> TrainingImages:
         """The images of both streams, without augmentation."""
@@ -108,29 +140,10 @@ class Experiment:
             lambda: self._batches(source.images, index),
         )
 
-    def remarks(self) -> list[str]:
-        """What its user should know about the data, a line each."""
-        source, split = self.source, self.split
-        lines = [] if self.origin is None else [str(self.origin)]
-        if source.files and source.files.skipped:
-            skipped = source.files.skipped
-            lines.append(f"{len(skipped)} files left out, cannot be read: {_first(skipped)}")
-        if not self.num_test:
-            lines.append(
-                "no test figure: the data has no test images, and nothing was held out; that needs "
-                "two labeled images of each class and --holdout above 0"
-            )
-        trained = [*split.labeled, *split.unlabeled, *split.validation]
-        if same := duplicates(source, list(split.test), trained):
-            listed = _first([f"{tested} = {known}" for tested, known in same])
-            lines.append(f"{len(same)} test images are in the training part too: {listed}")
-        return lines
-
-
-def _first(items: Sequence[str], most: int = 10) -> str:
-    """The first of a list in one line; `fastssl data info` has them all."""
-    more = f"; and {len(items) - most} more" if len(items) > most else ""
-    return "; ".join(items[:most]) + more
+    def _batches(self, images: Tensor, positions: Tensor) -> Iterator[Tensor]:
+        """Images at positions int64 [n] as `inputs`, few at once."""
+        for rows in positions.split(ROWS):
+            yield self.inputs(images[rows])
 
 
 def configure(algorithm: str, data: str, changes: dict[str, Any]) -> Config:
@@ -149,8 +162,10 @@ def build(
     source: Source | None = None,
     split: LabelSplit | None = None,
     *,
+    module: nn.Module | None = None,
     download: bool = False,
     ranks: Ranks = ALONE,
+    weights: bool = True,
 ) -> Experiment:
     """Join data, model and algorithm; freshly initialised from the seed.
 
@@ -158,8 +173,10 @@ def build(
         config: of the run.
         source: of the configuration, if it is read already.
         split: of the run, if it has one already; else it is made.
+        module: the user's own network, if the configuration is of one.
         download: fetch a named data set that is not there.
         ranks: the processes that will train it.
+        weights: whether a pre-trained network needs its weights; not where a checkpoint's follow.
 
     Raises:
         InputError: the data set, split, model or device cannot be had, or not by several processes.
@@ -170,13 +187,19 @@ def build(
     source = source or read_source(config.data, download=download)
     split = split or make_split(source, config.data, config.seed)
     torch.manual_seed(config.seed)
-    network = build_model(
-        config.model.name, source.shape[0], source.num_classes, **config.model.options
+    options = config.model.options
+    if not weights:
+        options.pop("pretrained", None)
+    network = make_network(
+        config.model.name, tuple(source.shape), source.num_classes, module=module, **options
     )
     kind = named(config.algorithm_name).kind
     num_images, propagation = len(source.labels), config.propagation
     algorithm = kind(network, config.algorithm, config.muscle, num_images, propagation)
-    if algorithm.needs_unlabeled and not (split.unlabeled and config.data.unlabeled_rows):
+    if config.contrastive is not None:
+        algorithm.add_contrastive(config.contrastive)
+    needs = algorithm.needs_labels and algorithm.needs_unlabeled
+    if needs and not (split.unlabeled and config.data.unlabeled_rows):
         raise InputError(
             f"labels: {config.algorithm_name} needs unlabeled images and there are none; "
             "give fewer labels (--labels), or train supervised"
@@ -186,7 +209,7 @@ def build(
         raise InputError(
             f"propagation.k: {propagation.k}; expected fewer than the {trained_on} training images"
         )
-    algorithm.to(device, memory_format=torch.channels_last)
+    algorithm.to(device, memory_format=network.memory_format)
     if config.sync_bn:
         synchronise_batch_norm(algorithm, device)
     algorithm.ranks = ranks
@@ -207,17 +230,26 @@ def start(
     config: Config,
     path: Path,
     *,
+    module: nn.Module | None = None,
     overwrite: bool = False,
     download: bool = False,
     ranks: Ranks = ALONE,
 ) -> Run:
     """A new run: everything is checked and built before the folder is touched.
 
+    Args:
+        config: of the run.
+        path: its folder.
+        module: the user's own network, if the configuration is of one.
+        overwrite: replace the run that is there.
+        download: fetch a named data set that is not there.
+        ranks: the processes that will train it.
+
     Raises:
         InputError: as `build` and `initialise`; or the folder cannot be used, or holds a run that
             must stay.
     """
-    experiment = build(config, download=download, ranks=ranks)
+    experiment = build(config, module=module, download=download, ranks=ranks)
     if config.init is not None:
         classes = experiment.source.class_names
         origin = initialise(experiment.algorithm, config.model, classes, Path(config.init))
@@ -229,7 +261,14 @@ def start(
     return Run(experiment, folder, optimizer, first_step=0)
 
 
-def resume(path: Path, algorithm: str, changes: dict[str, Any], *, ranks: Ranks = ALONE) -> Run:
+def resume(
+    path: Path,
+    algorithm: str,
+    changes: dict[str, Any],
+    *,
+    module: nn.Module | None = None,
+    ranks: Ranks = ALONE,
+) -> Run:
     """The run of a folder, where its last checkpoint left it; anew if it got to none.
 
     Args:
@@ -237,6 +276,7 @@ def resume(path: Path, algorithm: str, changes: dict[str, Any], *, ranks: Ranks 
         algorithm: the one the run is expected to be of.
         changes: values the run is expected to have, by dotted key; a resumed run is the run that
             was started, so a difference is refused, not applied.
+        module: the user's own network, if the run is of one.
         ranks: the processes that go on with it, as many as before or not.
 
     Raises:
@@ -255,18 +295,18 @@ def resume(path: Path, algorithm: str, changes: dict[str, Any], *, ranks: Ranks 
                 "leave it out, or start another run"
             )
     if not saved_steps(folder.checkpoints):
-        return start(config, path, overwrite=True, ranks=ranks)
+        return start(config, path, module=module, overwrite=True, ranks=ranks)
     read_metrics(folder.metrics_jsonl)
-    return load_run(path, ranks=ranks)
+    return load_run(path, module=module, ranks=ranks)
 
 
-def load_run(path: Path, *, ranks: Ranks = ALONE) -> Run:
+def load_run(path: Path, *, module: nn.Module | None = None, ranks: Ranks = ALONE) -> Run:
     """The run of a folder as its files say, where its last checkpoint left it, if there is one.
 
     Raises:
         InputError: as `reopen`; or its last checkpoint is damaged.
     """
-    experiment, folder = reopen(path, ranks=ranks)
+    experiment, folder = reopen(path, module=module, ranks=ranks)
     optimizer = experiment.config.optim.build(experiment.algorithm.parameters())
     checkpoints, step = experiment.checkpoints(folder), 0
     if checkpoints.steps():
@@ -277,12 +317,18 @@ def load_run(path: Path, *, ranks: Ranks = ALONE) -> Run:
 
 
 def reopen(
-    path: Path, *, any_device: bool = False, data_dir: str | None = None, ranks: Ranks = ALONE
+    path: Path,
+    *,
+    module: nn.Module | None = None,
+    any_device: bool = False,
+    data_dir: str | None = None,
+    ranks: Ranks = ALONE,
 ) -> tuple[Experiment, RunFolder]:
     """The experiment of a run folder, rebuilt from its run.json and split.json, weights not loaded.
 
     Args:
         path: the folder.
+        module: the user's own network, if the run is of one.
         any_device: use the CPU if the run's own device is not there.
         data_dir: where its named data set is now, if not where it was.
         ranks: the processes that will train it.
@@ -301,11 +347,17 @@ def reopen(
     if data_dir is not None:
         config = override(config, {"data.data_dir": data_dir})
     source = read_source(config.data)
-    return build(config, source, read_split(folder.split_json, source), ranks=ranks), folder
+    split = read_split(folder.split_json, source)
+    experiment = build(config, source, split, module=module, weights=False, ranks=ranks)
+    return experiment, folder
 
 
 def load_trained(
-    path: Path, *, data_dir: str | None = None, checkpoint: str = "last"
+    path: Path,
+    *,
+    module: nn.Module | None = None,
+    data_dir: str | None = None,
+    checkpoint: str = "last",
 ) -> tuple[Experiment, int]:
     """The experiment of a run folder with the networks of a checkpoint, and its step.
 
@@ -313,13 +365,14 @@ def load_trained(
 
     Args:
         path: the folder.
+        module: the user's own network, if the run is of one.
         data_dir: where its named data set is now, if not where it was.
         checkpoint: "last", "best" on the validation part, or a step.
 
     Raises:
         InputError: not a run folder, no such checkpoint, or a damaged one.
     """
-    experiment, folder = reopen(path, any_device=True, data_dir=data_dir)
+    experiment, folder = reopen(path, module=module, any_device=True, data_dir=data_dir)
     checkpoints = experiment.checkpoints(folder)
     return experiment, checkpoints.load(experiment.algorithm, step=checkpoints.named(checkpoint))
 
@@ -336,14 +389,16 @@ def fit(run: Run) -> None:
     """
     experiment, config = run.experiment, run.experiment.config
     algorithm, ranks = experiment.algorithm, experiment.algorithm.ranks
+    rows = (config.data.labeled_rows, config.data.unlabeled_rows)
+    labeled_rows, unlabeled_rows = rows if algorithm.needs_labels else (0, sum(rows))
     streams = TwoStreams(
         experiment.source,
         experiment.split,
         [config.views.weak]
         + [config.views.hard] * algorithm.hard_views
         + [config.views.weak] * algorithm.teacher_views,
-        labeled_rows=config.data.labeled_rows,
-        unlabeled_rows=config.data.unlabeled_rows,
+        labeled_rows=labeled_rows,
+        unlabeled_rows=unlabeled_rows,
         seed=config.seed,
         device=experiment.device,
         shard=Shard(ranks.rank, ranks.count),
@@ -356,11 +411,12 @@ def fit(run: Run) -> None:
         if done == config.steps and parts["test"].classes:
             file, positions = run.folder.predictions, experiment.test_positions
             keep_predictions(file, parts["test"], experiment.source, positions, done)
-        row = {}
-        for part, found in parts.items():
-            row |= {f"accuracy/{part}/{name}": value for name, value in found.accuracies.items()}
-            row |= {f"count/{part}/{name}": value for name, value in found.counts.items()}
-        return row
+        return {
+            f"{key}/{part}/{name}": value
+            for part, found in parts.items()
+            for key, values in found.logged.items()
+            for name, value in values.items()
+        }
 
     def settings(step: int) -> dict[str, Any]:
         _, within, steps = config.stages.at(step)

@@ -31,9 +31,9 @@ NETWORKS = {
     "cifar10": "conv_large",
     "cifar100": "conv_large",
     "cifar20": "conv_large",
-    "mini_imagenet": "conv_large",
+    "mini_imagenet": "resnet18",
 }
-STEPS = {"small_cnn": 2000, "conv_large": 20_000}
+STEPS = {"small_cnn": 2000, "conv_large": 20_000, "resnet18": 20_000}
 
 
 def recipe(data: str, algorithm: str) -> Config:
@@ -54,6 +54,7 @@ def _config(algorithm: str, network: str, data: DataConfig, *, translate: float)
         algorithm=known.config,
         muscle=known.muscle,
         propagation=known.propagation,
+        contrastive=known.contrastive,
         data=data,
         views=ViewsConfig(
             weak=ViewPolicy(translate=translate),

@@ -2,7 +2,8 @@
 
 run.json          the resolved configuration, versions, device: how to repeat the run
 split.json        which training images carried their label
-metrics.jsonl     one JSON object a line: step, seconds, lr, loss, term/*, accuracy/PART/NETWORK
+metrics.jsonl     one JSON object a line: step, seconds, lr, loss, term/*, accuracy/PART/NETWORK and
+                  what else was measured, top5/PART/NETWORK or entropy/PART/NETWORK
 checkpoints/      the last two and others, see checkpoint.py; what is known of a loss that is not
                   finite, see loss_watch.py
 predictions.safetensors   for the test part, at the end of training, see predictions.py

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fastssl.cli import predict
+from fastssl import classifier
 from fastssl.data.sources import load_source
 from fastssl.recipes.experiment import load_trained
 
@@ -46,7 +46,7 @@ def test_a_folder_and_its_batches(fastssl, trained, folder, monkeypatch):
     whole = fastssl("predict", trained[0], folder, "--json").stdout
     rows = json.loads(whole)
     assert [row["image"] for row in rows] == sorted(str(path) for path in folder.iterdir())
-    monkeypatch.setattr(predict, "IMAGES_AT_ONCE", 7)
+    monkeypatch.setattr(classifier, "IMAGES_AT_ONCE", 7)
     batched = json.loads(fastssl("predict", trained[0], folder, "--json").stdout)
     for one, other in zip(rows, batched, strict=True):
         assert one["class"] == other["class"]

@@ -221,7 +221,7 @@ def test_a_diverged_run_says_so_in_one_line(fastssl, tmp_path):
         (["muscle", "--labels", "20", "--set", "optim.lr"], "expected KEY=VALUE"),
         (
             ["muscle", "--labels", "20", "--set", "model.name=resnet"],
-            "known: conv_large, mlp, small_cnn",
+            "did you mean 'resnet18'? known: conv_large, mlp, resnet18, small_cnn",
         ),
         (["muscle", "--labels", "20", "--set", "data.labeled_rows=0"], "data.labeled_rows: 0"),
         (["muscle", "--labels", "20", "--resume"], "not a run folder"),

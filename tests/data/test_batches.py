@@ -49,6 +49,25 @@ def test_labeled_rows_come_first_with_their_labels(digits):
         assert set(position[64:].tolist()) <= set(split.unlabeled)
 
 
+def test_without_labels_all_images_are_one_stream(digits):
+    joined, split = streams(digits, rows=(0, 96))
+    both = sorted(split.labeled + split.unlabeled)
+    assert joined.steps_per_pass == len(both) // 96
+    seen = torch.cat([joined.positions(step) for step in range(len(both) // 96)])
+    assert len(seen.unique()) == len(seen)  # no image twice in a pass
+    assert set(seen.tolist()) <= set(both)
+    assert set(seen.tolist()) & set(split.labeled)
+    views, labels, index = joined.at(3)
+    assert views.shape == (2, 96, 1, 8, 8)
+    assert labels.shape == (0,)
+    assert torch.equal(index, joined.positions(3))
+    first, second = (
+        streams(digits, rows=(0, 96), shard=Shard(rank, 2), policies=[PLAIN])[0].positions(3)
+        for rank in (0, 1)
+    )
+    assert torch.equal(torch.cat([first, second]), index)
+
+
 def test_an_image_repeated_within_a_step_looks_different(digits):
     joined, _ = streams(digits, policies=[ViewPolicy(rotate=20, noise=0.1)])
     views, *_ = joined.at(0)

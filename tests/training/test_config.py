@@ -9,7 +9,7 @@ from fastssl.recipes import recipe
 from fastssl.recipes.config import from_json, leaves, override
 
 
-@pytest.fixture(params=["muscle", "supervised", "muscle+mean-teacher", "ccn-no-ml"])
+@pytest.fixture(params=["muscle", "supervised", "muscle+mean-teacher", "ccn-no-ml", "contrastive"])
 def config(request):
     return recipe(request.param, "digits")
 
