@@ -103,8 +103,8 @@ DEFAULT_DATA = "digits"
     "settings",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Change any value of the configuration, such as optim.lr=0.02 or muscle.alpha=0.5; may"
-    " be repeated. run.json of a run lists them all.",
+    help="Change any value of the configuration, such as optim.lr=0.02 or"
+    " views.hard.policy=rand_augment; may be repeated. run.json of a run lists them all.",
 )
 @click.option(
     "--out",

@@ -10,8 +10,10 @@ __all__ = ["RECIPES", "recipe"]
 RECIPES = ("digits", "two_spirals", *images.NETWORKS)  # the named data sets that there is one for
 
 
-def recipe(algorithm: str, data: str) -> Config:
+def recipe(algorithm: str, data: str, image_size: int | None = None) -> Config:
     """The configuration of an algorithm on a data set, a name or the path of a folder.
+
+    A folder's images are resized to `image_size`, if it is given, and its views are scaled to it.
 
     Raises:
         InputError: there is none yet for the two.
@@ -27,7 +29,7 @@ def recipe(algorithm: str, data: str) -> Config:
         if data in images.NETWORKS:
             return images.recipe(data, algorithm)
         if data not in SOURCES:
-            return images.folder_recipe(data, algorithm)
+            return images.folder_recipe(data, algorithm, image_size)
     raise InputError(
         f"data: no recipe for {algorithm} on {data} yet; there are {', '.join(settings)}"
     )

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import types
 import typing
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +12,15 @@ from fastssl.algorithms import named
 from fastssl.algorithms.contrastive import Contrastive
 from fastssl.algorithms.label_propagation import LabelPropagationConfig
 from fastssl.algorithms.muscle import Muscle
-from fastssl.data.views import ViewPolicy
 from fastssl.errors import InputError, unknown_name
+from fastssl.ops.augment import MOST_SIZE
+from fastssl.ops.policies import POLICIES, Policy
 from fastssl.recipes.optim import OptimConfig, check
+from fastssl.recipes.views import ViewsConfig, policy_for, policy_name
 from fastssl.training.schedules import Stages
 
 PARTS = ("muscle", "propagation", "contrastive")  # that an algorithm of that name has, or has not
+POLICY = "policy"  # the key under which a view's policy has its name, in front of its values
 
 
 @dataclass(frozen=True)
@@ -40,14 +44,9 @@ class DataConfig:
         for key, least in (("labeled_rows", 1), ("unlabeled_rows", 0)):
             value = getattr(self, key)
             check(f"data.{key}", value, value >= least, f"{least} or more")
-
-
-@dataclass(frozen=True)
-class ViewsConfig:
-    """What the weak and the hard views of an image may do to it."""
-
-    weak: ViewPolicy
-    hard: ViewPolicy
+        if self.image_size is not None:
+            within = 8 <= self.image_size <= MOST_SIZE
+            check("data.image_size", self.image_size, within, f"8 to {MOST_SIZE} pixels")
 
 
 @dataclass(frozen=True)
@@ -143,7 +142,7 @@ class Config:
 
     def to_json(self) -> dict[str, Any]:
         """Plain dicts and values, for run.json."""
-        return dataclasses.asdict(self)
+        return _plain(self)
 
 
 def from_json(fields: Any) -> Config:
@@ -157,19 +156,20 @@ def from_json(fields: Any) -> Config:
         kinds = {"algorithm": known.kind.config_type}
         kinds |= {part: type(getattr(known, part)) for part in PARTS}
         return _build(Config, fields, kinds)
-    except (TypeError, KeyError) as error:
+    except InputError:
+        raise
+    except (TypeError, KeyError, ValueError) as error:
         raise InputError(f"configuration: not one that fastssl wrote ({error})") from error
 
 
-def leaves(config: Any, prefix: str = "") -> dict[str, Any]:
+def leaves(config: Any, prefix: str = "", declared: Any = None) -> dict[str, Any]:
     """Every value of a configuration by its dotted key: {"optim.lr": 0.05, ...}."""
     values: dict[str, Any] = {}
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
+    for name, value, hint in _fields(config, declared):
         if dataclasses.is_dataclass(value):
-            values |= leaves(value, f"{prefix}{field.name}.")
+            values |= leaves(value, f"{prefix}{name}.", hint)
         else:
-            values[prefix + field.name] = value
+            values[prefix + name] = value
     return values
 
 
@@ -182,15 +182,29 @@ def settable(config: Config) -> dict[str, Any]:
 def override(config: Config, changes: dict[str, Any]) -> Config:
     """A copy with values replaced by dotted key; a string is read as the type of the field.
 
+    A view's policy comes with the values that suit the data; those that are given beside it are
+    changed in it, in whichever order they stand.
+
     Raises:
         InputError: a key that does not exist (the nearest is named), a value of the wrong type, or
             one that its dataclass refuses.
     """
-    known = settable(config)
-    for key, value in changes.items():
+    for key in sorted(changes, key=lambda key: not key.endswith(f".{POLICY}")):
+        path, value, known = key.split("."), changes[key], settable(config)
+        if f"{key}.{POLICY}" in known:
+            raise InputError(f"set: {key} is a policy and its values; set {key}.{POLICY} to a name")
         if key not in known:
             raise unknown_name("set", key, known)
-        config = _replace(config, key.split("."), value, key)
+        if path[-1] == POLICY:
+            data = config.data
+            path.pop()
+            value = policy_for(value, data.source, data.image_size, key=key)
+        try:
+            config = _replace(config, path, value, key)
+        except InputError:
+            raise
+        except ValueError as error:  # of a policy, which knows no InputError
+            raise InputError(f"{key}: {error}") from error
     return config
 
 
@@ -198,13 +212,36 @@ def _replace(config: Any, path: list[str], value: Any, key: str) -> Any:
     name, *rest = path
     if rest:
         new = _replace(getattr(config, name), rest, value, key)
+    elif dataclasses.is_dataclass(value):
+        new = value
     else:
         new = _as_type(value, typing.get_type_hints(type(config))[name], key)
     return dataclasses.replace(config, **{name: new})
 
 
+def _fields(config: Any, declared: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Names, values and declared types of a dataclass's fields.
+
+    In front of a policy's own comes its name, where it was declared as any policy.
+    """
+    if declared == Policy:
+        yield POLICY, policy_name(config), str
+    hints = typing.get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        yield field.name, getattr(config, field.name), hints[field.name]
+
+
+def _plain(value: Any, declared: Any = None) -> Any:
+    if dataclasses.is_dataclass(value):
+        return {name: _plain(each, hint) for name, each, hint in _fields(value, declared)}
+    return list(value) if isinstance(value, tuple) else value
+
+
 def _build(kind: type, fields: dict[str, Any], known: dict[str, type], prefix: str = "") -> Any:
     """A dataclass from its JSON; `known` gives the types that annotations leave open."""
+    if kind == Policy:
+        kind = POLICIES[fields[POLICY]]
+        fields = {name: value for name, value in fields.items() if name != POLICY}
     hints = typing.get_type_hints(kind) | known
     names = [field.name for field in dataclasses.fields(kind)]
     if difference := sorted(set(names) ^ set(fields)):
@@ -212,7 +249,7 @@ def _build(kind: type, fields: dict[str, Any], known: dict[str, type], prefix: s
     values = {}
     for name in names:
         key = prefix + name
-        if dataclasses.is_dataclass(hints[name]):
+        if hints[name] == Policy or dataclasses.is_dataclass(hints[name]):
             values[name] = _build(hints[name], fields[name], {}, f"{key}.")
         else:
             values[name] = _as_type(fields[name], hints[name], key)
@@ -222,8 +259,13 @@ def _build(kind: type, fields: dict[str, Any], known: dict[str, type], prefix: s
 def _as_type(value: Any, hint: Any, key: str) -> Any:
     """A value or the text of one as the type a field declares.
 
-    That is int, float, bool or str, or one of them `| None`.
+    That is int, float, bool or str, one of them `| None`, or a tuple of them, with commas as text.
     """
+    if typing.get_origin(hint) is tuple:
+        parts, kinds = value.split(",") if isinstance(value, str) else value, typing.get_args(hint)
+        if not isinstance(parts, list | tuple) or len(parts) != len(kinds):
+            raise InputError(f"{key}: {json.dumps(value)}; expected {len(kinds)} values")
+        return tuple(_as_type(part, kind, key) for part, kind in zip(parts, kinds, strict=True))
     kinds = hint.__args__ if isinstance(hint, types.UnionType) else (hint,)
     if types.NoneType in kinds and value in (None, "none"):
         return None

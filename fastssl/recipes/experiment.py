@@ -17,17 +17,19 @@ from fastssl.algorithms.base import Algorithm, Batch
 from fastssl.algorithms.ranks import ALONE, Ranks
 from fastssl.algorithms.state import TrainingImages
 from fastssl.data.batches import TwoStreams
+from fastssl.data.normalise import normalise
 from fastssl.data.sources import UNKNOWN, Source, resolve_source
 from fastssl.data.splits import LabelSplit
 from fastssl.data.streams import Shard
-from fastssl.data.views import normalise
 from fastssl.errors import InputError
 from fastssl.models import make_network
+from fastssl.ops.policies import Policy
 from fastssl.recipes import recipe
 from fastssl.recipes.config import Config, from_json, leaves, override
 from fastssl.recipes.data import make_split, read_source, read_split
 from fastssl.recipes.initialise import Origin, initialise
 from fastssl.recipes.outcome import describe_data, keep_predictions
+from fastssl.recipes.views import check_views
 from fastssl.training.checkpoint import Checkpoints, Identity, saved_steps
 from fastssl.training.device import resolve_device
 from fastssl.training.distributed import first_alone, local_device, synchronise_batch_norm
@@ -65,6 +67,13 @@ class Experiment:
         """Images uint8 [N,K,H,W] as the network sees them: float32, normalised, on the device."""
         mean, std = (x.to(self.device) for x in (self.source.mean, self.source.std))
         return normalise(images.to(self.device), mean, std)
+
+    @property
+    def policies(self) -> list[Policy]:
+        """One a view of a step: the student's weak one, its hard ones, its teacher's weak ones."""
+        views, algorithm = self.config.views, self.algorithm
+        hard, teacher = [views.hard] * algorithm.hard_views, [views.weak] * algorithm.teacher_views
+        return [views.weak, *hard, *teacher]
 
     @property
     def test_positions(self) -> Sequence[int]:
@@ -153,7 +162,10 @@ def configure(algorithm: str, data: str, changes: dict[str, Any]) -> Config:
         InputError: an unknown algorithm, data set or key, or a value that is not possible.
     """
     named(algorithm)
-    config = override(recipe(algorithm, resolve_source(data)), changes)
+    source = resolve_source(data)
+    config = override(recipe(algorithm, source), changes)
+    if config.data.image_size is not None:
+        config = override(recipe(algorithm, source, config.data.image_size), changes)
     return override(config, {"device": str(resolve_device(config.device))})
 
 
@@ -213,7 +225,9 @@ def build(
     if config.sync_bn:
         synchronise_batch_norm(algorithm, device)
     algorithm.ranks = ranks
-    return Experiment(config, source, split, algorithm, device)
+    experiment = Experiment(config, source, split, algorithm, device)
+    check_views(source, experiment.policies)
+    return experiment
 
 
 @dataclass(frozen=True)
@@ -288,10 +302,10 @@ def resume(
     if algorithm != config.algorithm_name:
         raise InputError(f"resume: the run is of {config.algorithm_name}, not of {algorithm}")
     asked, stored = leaves(override(config, changes)), leaves(config)
-    for key in changes:
-        if asked[key] != stored[key]:
+    for key in asked:  # a policy's name comes before its values, which another one may not have
+        if key in changes and asked[key] != stored.get(key):
             raise InputError(
-                f"resume: the run has {key} = {stored[key]}, not {asked[key]}; "
+                f"resume: the run has {key} = {stored.get(key)}, not {asked[key]}; "
                 "leave it out, or start another run"
             )
     if not saved_steps(folder.checkpoints):
@@ -394,9 +408,7 @@ def fit(run: Run) -> None:
     streams = TwoStreams(
         experiment.source,
         experiment.split,
-        [config.views.weak]
-        + [config.views.hard] * algorithm.hard_views
-        + [config.views.weak] * algorithm.teacher_views,
+        experiment.policies,
         labeled_rows=labeled_rows,
         unlabeled_rows=unlabeled_rows,
         seed=config.seed,

@@ -178,6 +178,10 @@ def test_without_test_images_there_is_no_figure_and_it_says_so(fastssl, refused,
             ["data", "preview", "digits", "--policy", "hard", "--out", "x.png"],
             "unknown name 'hard'",
         ),
+        (
+            ["data", "preview", "digits", "--algorithm", "mussel", "--out", "x.png"],
+            "did you mean 'muscle'",
+        ),
         (["data", "preview", "two_spirals", "--out", "x.png"], "has points, not images"),
         (["data", "preview", "digits", "--out", "."], "is not a file name"),
     ],
@@ -188,10 +192,11 @@ def test_bad_input_is_one_line(refused, tmp_path, monkeypatch, arguments, messag
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("policy", ["rand_augment", "iic_hard", "digits"])
+@pytest.mark.parametrize("policy", [None, "rand_augment", "iic_hard", "digits"])
 def test_preview_draws_the_image_then_its_views(fastssl, tmp_path, policy):
     out = tmp_path / "views.png"
-    options = ("--policy", policy, "--images", "3", "--views", "2", "--out", out)
+    options = ("--images", "3", "--views", "2", "--out", out)
+    options += ("--policy", policy) if policy else ()
     result = fastssl("data", "preview", "digits", *options)
     assert result.exit_code == 0, result.output
     pixels = np.asarray(Image.open(out))

@@ -219,6 +219,8 @@ def test_a_diverged_run_says_so_in_one_line(fastssl, tmp_path):
         (["muscle", "--labels", "20", "--set", "optim.lrr=1"], "did you mean 'optim.lr'"),
         (["muscle", "--labels", "20", "--set", "optim.lr=fast"], "expected float"),
         (["muscle", "--labels", "20", "--set", "optim.lr"], "expected KEY=VALUE"),
+        (["muscle", "--labels", "20", "--set", "views.hard.policy=hard"], "unknown name 'hard'"),
+        (["muscle", "--labels", "20", "--set", "views.hard.translate=9"], "at most the 8 pixels"),
         (
             ["muscle", "--labels", "20", "--set", "model.name=resnet"],
             "did you mean 'resnet18'? known: conv_large, mlp, resnet18, small_cnn",
@@ -245,6 +247,10 @@ def test_an_existing_run_stays_as_it_is(refused, trained):
         (("--resume", "--steps", "50"), "the run has steps = 40, not 50"),
         (("--resume", "--seed", "1"), "the run has seed = 0, not 1"),
         (("--resume", "--set", "muscle.alpha=2"), "the run has muscle.alpha = 1.0, not 2.0"),
+        (
+            ("--resume", "--set", "views.hard.n=1", "--set", "views.hard.policy=rand_augment"),
+            "the run has views.hard.policy = digits, not rand_augment",
+        ),
         (("--overwrite", "--labels", "25"), "does not divide"),
         (("--overwrite", "--device", "tpu"), "device"),
     ]:
