@@ -1,11 +1,11 @@
 """The papers' tables as runs: every cell can be configured, and as the papers have it."""
 
+from pathlib import Path
+
 import pytest
 
 from fastssl.recipes.tables import TABLES
 from fastssl.recipes.tables.cells import Cell, Scale, runs
-
-CELLS = [(name, cell) for name, table in TABLES.items() for cell in table.cells]
 
 
 def of(table, row, column):
@@ -91,6 +91,16 @@ def test_figure_2a_varies_the_batch_alone():
     assert {c.data.labeled_rows + c.data.unlabeled_rows for c in configs} == {128}
     assert len({(c.steps, c.optim) for c in configs}) == 1
     assert configs[1].data.labeled_rows == 64
+
+
+def test_figure_3_counts_labels_by_subclass():
+    table = TABLES["muscle/figure3"]
+    config = table.cells[0].config(seed=0)
+    assert (config.data.rule, config.data.labels) == ("sequestered", 5 * 80)
+    assert len(runs(table.cells, 1, Path())) == 3 * 4
+    figures = {cell.column: cell.figure for cell in table.cells}
+    assert figures["accuracy in %, all"] == "accuracy"
+    assert figures["entropy in nats, unlabeled"] == "entropy_unlabeled_subclasses"
 
 
 def test_top_1_and_top_5_are_of_the_same_runs(tmp_path):

@@ -15,6 +15,7 @@ TABLES: dict[str, Table] = {
     "muscle/table5": muscle.TABLE5,
     "muscle/figure2a": muscle_figures.FIGURE2A,
     "muscle/figure2b": muscle_figures.FIGURE2B,
+    "muscle/figure3": muscle_figures.FIGURE3,
     "ccn/table2": ccn.TABLE2,
     "ccn/table3": ccn.TABLE3,
     "ccn/table4": ccn.TABLE4,
