@@ -35,6 +35,7 @@ class DataConfig:
     holdout: float | None = None  # part to test on, of a source without a test part; None for 0.2
     split: str | None = None  # a file that says all this
     data_dir: str | None = None  # root of named data sets; None for $FASTSSL_DATA or the user cache
+    images: int | None = None  # training images used, the classes in turn; None for all
     image_size: int | None = None  # that a folder's images are resized to
     skip_bad: bool = False  # leave a folder's broken images out
     labeled_rows: int = 64

@@ -14,13 +14,14 @@ def read_source(config: DataConfig, *, download: bool = False) -> Source:
     Raises:
         InputError: it is not there, or damaged.
     """
-    return load_source(
+    source = load_source(
         config.source,
         data_dir=config.data_dir,
         download=download,
         image_size=config.image_size,
         skip_bad=config.skip_bad,
     )
+    return source if config.images is None else source.cut(config.images)
 
 
 def make_split(source: Source, config: DataConfig, seed: int) -> LabelSplit:
