@@ -22,6 +22,7 @@ from fastssl.errors import InputError
 from fastssl.models import build_model
 from fastssl.recipes import recipe
 from fastssl.recipes.config import Config, DataConfig, from_json, leaves, override
+from fastssl.recipes.outputs import keep_final, keep_plane
 from fastssl.training.checkpoint import Checkpoints
 from fastssl.training.device import resolve_device
 from fastssl.training.engine import train
@@ -50,10 +51,15 @@ class Experiment:
         return normalise(images.to(self.device), mean, std)
 
     @property
+    def test_positions(self) -> Sequence[int]:
+        """The images tested on: the source's own, or those the split holds out; maybe none."""
+        own = range(len(self.source.test_labels))
+        return (own or self.split.test)[: self.config.eval.images]
+
+    @property
     def num_test(self) -> int:
-        """Images tested on: the source's own, or those the split holds out; 0 for none."""
-        n = len(self.source.test_labels) or len(self.split.test)
-        return n if self.config.eval.images is None else min(n, self.config.eval.images)
+        """How many they are."""
+        return len(self.test_positions)
 
     def test_evaluation(self) -> Evaluation:
         """How each network does on the test part; empty without test images."""
@@ -327,6 +333,10 @@ def fit(run: Run) -> None:
         parts = {"validation": experiment.validation_evaluation()}
         if done == config.steps or not experiment.split.validation:
             parts["test"] = experiment.test_evaluation()
+        kept = run.folder, algorithm, experiment.inputs, experiment.source
+        keep_plane(*kept, experiment.split, done)
+        if done == config.steps and experiment.num_test:
+            keep_final(*kept, experiment.test_positions, done)
         row = {}
         for part, found in parts.items():
             row |= {f"accuracy/{part}/{name}": value for name, value in found.accuracies.items()}

@@ -4,6 +4,7 @@ run.json          the resolved configuration, versions, device: how to repeat th
 split.json        which training images carried their label
 metrics.jsonl     one JSON object a line: step, seconds, lr, loss, term/*, accuracy/PART/NETWORK
 checkpoints/      the last two, see checkpoint.py
+outputs/          what the networks put out, for figures, see outputs.py
 curves.png        loss terms and accuracy over the steps
 """
 
@@ -19,6 +20,7 @@ from fastssl.errors import InputError
 
 FORMAT = 1
 CHECKPOINT_FILE = re.compile(r"step-\d{8}\.(safetensors|json)")
+OUTPUT_FILE = re.compile(r"(plane-\d{8,}|final)\.safetensors")
 TEMPORARY = ".writing"  # suffix of a file that is not complete yet
 
 
@@ -65,6 +67,10 @@ class RunFolder:
     @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
+
+    @property
+    def outputs(self) -> Path:
+        return self.path / "outputs"
 
     @property
     def curves_png(self) -> Path:
@@ -134,12 +140,13 @@ class RunFolder:
     def _files(self) -> list[Path]:
         """Every path a run may have written, but for the folder itself."""
         files = [self.run_json, self.split_json, self.metrics_jsonl, self.curves_png]
-        if self.checkpoints.is_dir():
-            files += [
-                path
-                for path in self.checkpoints.iterdir()
-                if CHECKPOINT_FILE.fullmatch(path.name.removesuffix(TEMPORARY))
-            ]
+        for folder, name in ((self.checkpoints, CHECKPOINT_FILE), (self.outputs, OUTPUT_FILE)):
+            if folder.is_dir():
+                files += [
+                    path
+                    for path in folder.iterdir()
+                    if name.fullmatch(path.name.removesuffix(TEMPORARY))
+                ]
         return files + [path.with_name(path.name + TEMPORARY) for path in files]
 
     def _clear(self) -> None:
@@ -147,8 +154,9 @@ class RunFolder:
         try:
             for path in [*self._files()[1:], self.run_json]:
                 path.unlink(missing_ok=True)
-            if self.checkpoints.is_dir() and not any(self.checkpoints.iterdir()):
-                self.checkpoints.rmdir()
+            for folder in (self.checkpoints, self.outputs):
+                if folder.is_dir() and not any(folder.iterdir()):
+                    folder.rmdir()
         except OSError as error:
             raise InputError(f"cannot overwrite {self.path}: {error.strerror or error}") from error
 
