@@ -122,7 +122,7 @@ def boundaries(run: CCNRun) -> Drawing | None:
         return None
     places = np.unique(np.geomspace(1, len(planes), STEPS_SHOWN).round().astype(int) - 1)
     shown = [planes[place] for place in places]
-    figure = Figure(figsize=(2.3 * len(shown) + 0.3, 5.1), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(max(4.0, 2.3 * len(shown) + 0.3), 5.1), dpi=DPI, layout="constrained")
     panels = figure.subplots(2, len(shown), squeeze=False)
     for row, network in zip(panels, ("net1", "ccn"), strict=True):
         for panel, plane in zip(row, shown, strict=True):
