@@ -379,7 +379,7 @@ def _draw_errors(
     look: Callable[[str], dict[str, str]],
     prefix: str = "",
 ) -> None:
-    """A line for each network; the axis is logarithmic where the errors span decades."""
+    """A line for each network."""
     for network in networks:
         steps, errors = run.errors(network)
         label = f"{prefix}{NETWORKS[network]}"
