@@ -8,6 +8,8 @@ from fastssl.cli.table import aligned
 from fastssl.data.sources import short_name
 from fastssl.errors import InputError
 from fastssl.reporting.curves import draw_curves, short_names
+from fastssl.reporting.drawing import write_png
+from fastssl.reporting.figures import figures
 from fastssl.reporting.results import Result, results, summaries
 from fastssl.training.record import RunFolder
 
@@ -23,7 +25,9 @@ from fastssl.training.record import RunFolder
 def report(runs: tuple[Path, ...], out: Path | None) -> None:
     """Compare RUN folders: test accuracies in a table, all curves in one plot.
 
-    Runs that differ by their seed alone are also summed up as mean ± standard deviation.
+    Runs that differ by their seed alone are also summed up as mean ± standard deviation. What an
+    algorithm has figures of its own for (ccn: boundaries, corrections, learning curves and more,
+    beside the baseline where it is among the runs) goes into further plots beside the first.
     """
     folders = [RunFolder.open(path) for path in runs]
     out = out or runs[0].parent / "comparison.png"
@@ -45,6 +49,10 @@ def report(runs: tuple[Path, ...], out: Path | None) -> None:
             f"{100 * mean.mean:.2f} ± {100 * mean.std:.2f} % over {mean.n} seeds"
         )
     click.echo(f"plot: {out}")
+    for drawing in figures(folders):
+        path = out.with_stem(f"{out.stem}-{drawing.name}")
+        write_png(drawing.figure, path)
+        click.echo(f"plot: {path}\n  {drawing.caption}")
 
 
 def columns(result: Result) -> list[str]:

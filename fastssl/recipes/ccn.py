@@ -41,16 +41,28 @@ class Setting:
     network: str
     steps: int
     radius: float
+    adversarial: float = 1.0
     ensemble: float = 30.0
     statistics: str = "labeled"
     lr: float = 1e-3
     weak: Policy = MOVED
+    unlabeled_rows: int = 128
+    every: int | None = None  # steps between two evaluations; None for a hundredth of the run
 
 
 EPOCHS = 300  # CIFAR: 49,000 unlabeled images, 128 a step
 SETTINGS = {
-    "two_spirals": Setting("mlp", 3000, 0.1, statistics="unlabeled", weak=NoAugment()),
-    "digits": Setting("small_cnn", 1000, 1.0, statistics="unlabeled", weak=Digits(translate=1)),
+    "two_spirals": Setting(
+        *("mlp", 300, 0.2, 3.0),
+        statistics="unlabeled",
+        lr=3e-3,
+        unlabeled_rows=64,
+        weak=NoAugment(),
+        every=20,
+    ),
+    "digits": Setting(
+        "small_cnn", 1000, 1.0, statistics="unlabeled", weak=Digits(translate=1), every=50
+    ),
     "mnist": Setting("small_cnn", 10_000, 2.0, statistics="unlabeled"),
     "svhn": Setting("conv_large", EPOCHS * 565, 3.5),
     "cifar10": Setting("conv_large", EPOCHS * 383, 8.0, weak=MIRRORED),
@@ -66,15 +78,16 @@ def recipe(data: str, algorithm: str) -> Config:
         algorithm=replace(
             known.config,
             radius=setting.radius,
+            adversarial=setting.adversarial,
             ensemble=setting.ensemble,
             statistics=setting.statistics,
         ),
         muscle=known.muscle,
         propagation=known.propagation,
-        data=DataConfig(source=data, labeled_rows=32, unlabeled_rows=128),
+        data=DataConfig(source=data, labeled_rows=32, unlabeled_rows=setting.unlabeled_rows),
         views=ViewsConfig(weak=setting.weak, hard=NoAugment()),
         model=ModelConfig(name=setting.network),
         optim=OptimConfig(lr=setting.lr, optimizer="adam", weight_decay=0.0, schedule="linear_end"),
         steps=setting.steps,
-        eval=EvalConfig(every=max(50, setting.steps // 100)),
+        eval=EvalConfig(every=setting.every or setting.steps // 100),
     )

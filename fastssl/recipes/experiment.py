@@ -29,6 +29,7 @@ from fastssl.recipes.config import Config, from_json, leaves, override
 from fastssl.recipes.data import make_split, read_source, read_split
 from fastssl.recipes.initialise import Origin, initialise
 from fastssl.recipes.outcome import describe_data, keep_predictions
+from fastssl.recipes.outputs import keep_final, keep_plane
 from fastssl.recipes.views import check_views
 from fastssl.training.checkpoint import Checkpoints, Identity, saved_steps
 from fastssl.training.device import resolve_device
@@ -423,6 +424,10 @@ def fit(run: Run) -> None:
         if done == config.steps and parts["test"].classes:
             file, positions = run.folder.predictions, experiment.test_positions
             keep_predictions(file, parts["test"], experiment.source, positions, done)
+        kept = run.folder, algorithm, experiment.inputs, experiment.source
+        keep_plane(*kept, experiment.split, done)
+        if done == config.steps and experiment.num_test:
+            keep_final(*kept, experiment.test_positions, done)
         return {
             f"{key}/{part}/{name}": value
             for part, found in parts.items()

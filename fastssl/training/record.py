@@ -7,6 +7,7 @@ metrics.jsonl     one JSON object a line: step, seconds, lr, loss, term/*, accur
 checkpoints/      the last two and others, see checkpoint.py; what is known of a loss that is not
                   finite, see loss_watch.py
 predictions.safetensors   for the test part, at the end of training, see predictions.py
+outputs/          what the networks put out, for figures, see outputs.py
 curves.png        loss terms and accuracy over the steps
 report.html       all of it on one page
 """
@@ -25,6 +26,7 @@ from fastssl.errors import InputError
 
 FORMAT = 1
 CHECKPOINT_FILE = re.compile(r"(step|diverged)-[0-9]{8,}\.(safetensors|json)")
+OUTPUT_FILE = re.compile(r"(plane-\d{8,}|final)\.safetensors")
 TEMPORARY = ".writing"  # suffix of a file that is not complete yet
 
 
@@ -86,6 +88,10 @@ class RunFolder:
     @property
     def predictions(self) -> Path:
         return self.path / "predictions.safetensors"
+
+    @property
+    def outputs(self) -> Path:
+        return self.path / "outputs"
 
     @property
     def curves_png(self) -> Path:
@@ -160,12 +166,13 @@ class RunFolder:
         """Every path a run may have written, but for the folder itself."""
         files = [self.run_json, self.split_json, self.metrics_jsonl]
         files += [self.predictions, self.curves_png, self.report_html]
-        if self.checkpoints.is_dir():
-            files += [
-                path
-                for path in self.checkpoints.iterdir()
-                if CHECKPOINT_FILE.fullmatch(path.name.removesuffix(TEMPORARY))
-            ]
+        for folder, name in ((self.checkpoints, CHECKPOINT_FILE), (self.outputs, OUTPUT_FILE)):
+            if folder.is_dir():
+                files += [
+                    path
+                    for path in folder.iterdir()
+                    if name.fullmatch(path.name.removesuffix(TEMPORARY))
+                ]
         return files + [path.with_name(path.name + TEMPORARY) for path in files]
 
     def _clear(self) -> None:
@@ -173,8 +180,9 @@ class RunFolder:
         try:
             for path in [*self._files()[1:], self.run_json]:
                 path.unlink(missing_ok=True)
-            if self.checkpoints.is_dir() and not any(self.checkpoints.iterdir()):
-                self.checkpoints.rmdir()
+            for folder in (self.checkpoints, self.outputs):
+                if folder.is_dir() and not any(folder.iterdir()):
+                    folder.rmdir()
         except OSError as error:
             raise InputError(f"cannot overwrite {self.path}: {error.strerror or error}") from error
 

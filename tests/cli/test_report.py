@@ -47,6 +47,19 @@ def test_the_plot_is_where_it_was_asked_for(fastssl, runs):
     assert (pixels < 128).sum() > 2000  # lines and letters, not an empty canvas
 
 
+def test_an_algorithms_own_figures_stand_beside_the_plot(fastssl, tmp_path):
+    run, out = tmp_path / "run", tmp_path / "plot.png"
+    few = ("--labels", "40", "--steps", "4", "--set", "data.unlabeled_rows=20", "--device", "cpu")
+    assert fastssl("train", "ccn", "--data", "two_spirals", *few, "--out", run).exit_code == 0
+    result = fastssl("report", run, "--out", out)
+    assert result.exit_code == 0, result.output
+    for name in ("networks", "boundaries-full-two_spirals-40-labels"):
+        path = tmp_path / f"plot-{name}.png"
+        assert f"plot: {path}\n" in result.stdout
+        assert Image.open(path).size[0] > 400
+    assert "Decision boundaries of net 1 (above) and CCN (below)" in result.stdout
+
+
 def test_bad_input(refused, runs, tmp_path):
     assert "is not a run folder" in refused("report", tmp_path / "absent")
     assert "Missing argument" in refused("report")
