@@ -67,7 +67,12 @@ def work(N: int, H: int, size: int) -> dict[str, Work]:
 
 
 def _network() -> nn.Module:
-    return build_model("conv_large", CHANNELS, CLASSES, dropout=0.0)
+    network = build_model("conv_large", CHANNELS, CLASSES, dropout=0.0)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            # A graph cannot be repeated after another forward has moved the running means.
+            module.track_running_stats = False
+    return network
 
 
 def _literal(
