@@ -9,6 +9,7 @@ A benchmark is a module of this package with
     EMPTY = (1, 2)                    # the smallest shape: all that is left is the cost of a call
     def implementations(N, C, device, dtype) -> Iterator[Implementation]: ...  # fastssl first
     def work(N, C, size) -> dict[str, Work]: ...  # of forward and backward; size: bytes a number
+    RTOL = 5e-3                       # if results agree less well than to 1e-3, which it explains
 """
 
 import importlib
@@ -135,6 +136,11 @@ def empty_call(module: ModuleType, device: torch.device, dtype: torch.dtype) -> 
 def has_compiler() -> bool:
     """Whether there is the C++ compiler that torch.compile needs."""
     return shutil.which(os.environ.get("CXX", "g++")) is not None
+
+
+def tolerance(module: ModuleType) -> float:
+    """How far a benchmark's implementations may differ, relative to a tensor's largest entry."""
+    return getattr(module, "RTOL", 1e-3)
 
 
 def assert_equal_results(

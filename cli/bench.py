@@ -93,7 +93,7 @@ def _measure(
             implementations.append(harness.empty_call(module, device, dtype))
             new = []
             for mode in harness.modes(implementations[0]):
-                harness.assert_equal_results(implementations, mode)
+                harness.assert_equal_results(implementations, mode, harness.tolerance(module))
                 work = harness.total_work(module, case, dtype, mode)
                 times = harness.time_in_turns(implementations, mode, device, rounds)
                 shape = "x".join(map(str, case))
