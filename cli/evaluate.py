@@ -8,7 +8,7 @@ import click
 from fastssl.cli.data_options import checkpoint_option, data_dir_option
 from fastssl.cli.table import aligned
 from fastssl.errors import InputError
-from fastssl.recipes.experiment import load_trained
+from fastssl.recipes.runs import load_trained
 
 OF_GROUP = "images_of_"  # what the count of a group's images begins with
 

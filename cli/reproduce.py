@@ -8,7 +8,7 @@ import click
 from fastssl.cli.data_options import data_dir_option
 from fastssl.cli.main import INTERRUPTED, OneLineError
 from fastssl.errors import InputError, StoppedError, unknown_name
-from fastssl.recipes.experiment import fit
+from fastssl.recipes.runs import fit
 from fastssl.recipes.tables import TABLES
 from fastssl.recipes.tables.cells import Scale, Table, pending, runs
 from fastssl.reporting.tables import Entry, write_table

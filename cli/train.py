@@ -15,9 +15,10 @@ from fastssl.cli.main import INTERRUPTED, OneLineError
 from fastssl.data.sources import resolve_source, short_name
 from fastssl.errors import DivergedError, InputError, PeerError, StoppedError
 from fastssl.recipes import RECIPES
-from fastssl.recipes.experiment import Run, configure, fit, start
-from fastssl.recipes.experiment import resume as resume_run
+from fastssl.recipes.experiment import configure
 from fastssl.recipes.remarks import remarks
+from fastssl.recipes.runs import Run, fit, start
+from fastssl.recipes.runs import resume as resume_run
 from fastssl.recipes.together import together
 from fastssl.reporting.curves import draw_curves
 from fastssl.training.distributed import first_alone, processes

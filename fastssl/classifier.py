@@ -14,9 +14,9 @@ from fastssl.algorithms.average import WeightAverage
 from fastssl.data.files import find_images, read_image
 from fastssl.data.sources import resolve_source, short_name
 from fastssl.models import OWN_MODULE, Backbone
-from fastssl.recipes import experiment as experiments
+from fastssl.recipes import runs
 from fastssl.recipes.config import Config, ModelConfig
-from fastssl.recipes.experiment import Experiment
+from fastssl.recipes.experiment import Experiment, configure
 from fastssl.reporting.curves import draw_curves
 
 PathName = str | PathLike[str]
@@ -155,21 +155,25 @@ def fit(
     changes = {key: value for key, value in given.items() if value is not None}
     changes |= model_settings(network) | (settings or {})
     source = resolve_source(str(data))
-    config = experiments.configure(algorithm, source, changes)
+    config = configure(algorithm, source, changes)
     path = default_folder(config) if out is None else Path(out)
     if resume:
-        run = experiments.resume(path, algorithm, {"data.source": source} | changes, module=module)
+        run = runs.resume(path, algorithm, {"data.source": source} | changes, module=module)
     else:
-        run = experiments.start(config, path, module=module, overwrite=overwrite, download=download)
-    experiments.fit(run)
+        run = runs.start(config, path, module=module, overwrite=overwrite, download=download)
+    runs.fit(run)
     draw_curves([run.folder], run.folder.curves_png)
     return Classifier(run.experiment, path, run.experiment.config.steps)
 
 
 def load(
-    run: PathName, *, network: nn.Module | None = None, data_dir: PathName | None = None
+    run: PathName,
+    *,
+    network: nn.Module | None = None,
+    data_dir: PathName | None = None,
+    checkpoint: str = "last",
 ) -> Classifier:
-    """The classifier of a run's folder, from its last checkpoint.
+    """The classifier of a run's folder, from one of its checkpoints.
 
     On the device it was trained on, or on the CPU if there is no such device here.
 
@@ -178,13 +182,14 @@ def load(
         network: a module of the same class as the run's, if it trained one of its user's own: the
             folder holds its weights, not its code.
         data_dir: where the run's named data set is now, if not where it was.
+        checkpoint: "last", "best" on the validation part, or a step.
 
     Raises:
-        InputError: not a run folder, no checkpoint or a damaged one, its data are not there, or
-            the module is missing or another one.
+        InputError: not a run folder, no such checkpoint or a damaged one, its data are not there,
+            or the module is missing or another one.
     """
-    experiment, step = experiments.load_trained(
-        Path(run), module=network, data_dir=_absolute(data_dir)
+    experiment, step = runs.load_trained(
+        Path(run), module=network, data_dir=_absolute(data_dir), checkpoint=checkpoint
     )
     return Classifier(experiment, Path(run), step)
 

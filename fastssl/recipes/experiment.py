@@ -1,22 +1,17 @@
-"""Where data, model, algorithm and engine meet: building, starting and resuming a run."""
+"""Where data, model and algorithm meet: an experiment, built from its configuration."""
 
 import hashlib
-import platform
-import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-import fastssl
 from fastssl.algorithms import named
-from fastssl.algorithms.base import Algorithm, Batch
+from fastssl.algorithms.base import Algorithm
 from fastssl.algorithms.ranks import ALONE, Ranks
 from fastssl.algorithms.state import TrainingImages
-from fastssl.data.batches import TwoStreams
 from fastssl.data.normalise import normalise
 from fastssl.data.sources import UNKNOWN, Source, resolve_source
 from fastssl.data.splits import LabelSplit
@@ -25,16 +20,13 @@ from fastssl.errors import InputError
 from fastssl.models import make_network
 from fastssl.ops.policies import Policy
 from fastssl.recipes import recipe
-from fastssl.recipes.config import Config, from_json, leaves, override
-from fastssl.recipes.data import make_split, read_source, read_split
-from fastssl.recipes.initialise import Origin, initialise
-from fastssl.recipes.outcome import describe_data, keep_predictions
-from fastssl.recipes.outputs import keep_final, keep_plane
+from fastssl.recipes.config import Config, override
+from fastssl.recipes.data import make_split, read_source
+from fastssl.recipes.initialise import Origin
 from fastssl.recipes.views import check_views
-from fastssl.training.checkpoint import Checkpoints, Identity, saved_steps
+from fastssl.training.checkpoint import Checkpoints, Identity
 from fastssl.training.device import resolve_device
-from fastssl.training.distributed import first_alone, local_device, synchronise_batch_norm
-from fastssl.training.engine import train
+from fastssl.training.distributed import local_device, synchronise_batch_norm
 from fastssl.training.evaluation import (
     NOT_EVALUATED,
     ROWS,
@@ -43,8 +35,7 @@ from fastssl.training.evaluation import (
     predict_all,
     predict_nearest,
 )
-from fastssl.training.generators import own_generator
-from fastssl.training.record import MetricsLog, RunFolder, read_metrics, write_atomic
+from fastssl.training.record import RunFolder
 
 
 @dataclass(frozen=True)
@@ -229,257 +220,3 @@ def build(
     experiment = Experiment(config, source, split, algorithm, device)
     check_views(source, experiment.policies)
     return experiment
-
-
-@dataclass(frozen=True)
-class Run:
-    """An experiment that is about to be trained in a folder, from `first_step` on."""
-
-    experiment: Experiment
-    folder: RunFolder
-    optimizer: torch.optim.Optimizer
-    first_step: int
-
-
-def start(
-    config: Config,
-    path: Path,
-    *,
-    module: nn.Module | None = None,
-    overwrite: bool = False,
-    download: bool = False,
-    ranks: Ranks = ALONE,
-) -> Run:
-    """A new run: everything is checked and built before the folder is touched.
-
-    Args:
-        config: of the run.
-        path: its folder.
-        module: the user's own network, if the configuration is of one.
-        overwrite: replace the run that is there.
-        download: fetch a named data set that is not there.
-        ranks: the processes that will train it.
-
-    Raises:
-        InputError: as `build` and `initialise`; or the folder cannot be used, or holds a run that
-            must stay.
-    """
-    experiment = build(config, module=module, download=download, ranks=ranks)
-    if config.init is not None:
-        classes = experiment.source.class_names
-        origin = initialise(experiment.algorithm, config.model, classes, Path(config.init))
-        experiment = replace(experiment, origin=origin)
-    folder = RunFolder.create(path, overwrite=overwrite)
-    folder.write_description(describe(experiment))
-    write_atomic(folder.split_json, experiment.split.to_json().encode())
-    optimizer = config.optim.build(experiment.algorithm.parameters())
-    return Run(experiment, folder, optimizer, first_step=0)
-
-
-def resume(
-    path: Path,
-    algorithm: str,
-    changes: dict[str, Any],
-    *,
-    module: nn.Module | None = None,
-    ranks: Ranks = ALONE,
-) -> Run:
-    """The run of a folder, where its last checkpoint left it; anew if it got to none.
-
-    Args:
-        path: the folder.
-        algorithm: the one the run is expected to be of.
-        changes: values the run is expected to have, by dotted key; a resumed run is the run that
-            was started, so a difference is refused, not applied.
-        module: the user's own network, if the run is of one.
-        ranks: the processes that go on with it, as many as before or not.
-
-    Raises:
-        InputError: not a run folder, its device is not there, its files are damaged, or it differs
-            from what is expected; the first difference is named.
-    """
-    folder = RunFolder.open(path)
-    config = from_json(folder.description().get("config"))
-    if algorithm != config.algorithm_name:
-        raise InputError(f"resume: the run is of {config.algorithm_name}, not of {algorithm}")
-    asked, stored = leaves(override(config, changes)), leaves(config)
-    for key in asked:  # a policy's name comes before its values, which another one may not have
-        if key in changes and asked[key] != stored.get(key):
-            raise InputError(
-                f"resume: the run has {key} = {stored.get(key)}, not {asked[key]}; "
-                "leave it out, or start another run"
-            )
-    if not saved_steps(folder.checkpoints):
-        return start(config, path, module=module, overwrite=True, ranks=ranks)
-    read_metrics(folder.metrics_jsonl)
-    return load_run(path, module=module, ranks=ranks)
-
-
-def load_run(path: Path, *, module: nn.Module | None = None, ranks: Ranks = ALONE) -> Run:
-    """The run of a folder as its files say, where its last checkpoint left it, if there is one.
-
-    Raises:
-        InputError: as `reopen`; or its last checkpoint is damaged.
-    """
-    experiment, folder = reopen(path, module=module, ranks=ranks)
-    optimizer = experiment.config.optim.build(experiment.algorithm.parameters())
-    checkpoints, step = experiment.checkpoints(folder), 0
-    if checkpoints.steps():
-        step = checkpoints.load(experiment.algorithm, optimizer, rank=ranks.rank)
-    else:
-        own_generator(ranks.rank)
-    return Run(experiment, folder, optimizer, first_step=step)
-
-
-def reopen(
-    path: Path,
-    *,
-    module: nn.Module | None = None,
-    any_device: bool = False,
-    data_dir: str | None = None,
-    ranks: Ranks = ALONE,
-) -> tuple[Experiment, RunFolder]:
-    """The experiment of a run folder, rebuilt from its run.json and split.json, weights not loaded.
-
-    Args:
-        path: the folder.
-        module: the user's own network, if the run is of one.
-        any_device: use the CPU if the run's own device is not there.
-        data_dir: where its named data set is now, if not where it was.
-        ranks: the processes that will train it.
-
-    Raises:
-        InputError: not a run folder, its data or device is not there, or its files are damaged.
-    """
-    folder = RunFolder.open(path)
-    config = from_json(folder.description().get("config"))
-    try:
-        resolve_device(config.device)
-    except InputError:
-        if not any_device:
-            raise
-        config = override(config, {"device": "cpu", "sync_bn": False})
-    if data_dir is not None:
-        config = override(config, {"data.data_dir": data_dir})
-    source = read_source(config.data)
-    split = read_split(folder.split_json, source)
-    experiment = build(config, source, split, module=module, weights=False, ranks=ranks)
-    return experiment, folder
-
-
-def load_trained(
-    path: Path,
-    *,
-    module: nn.Module | None = None,
-    data_dir: str | None = None,
-    checkpoint: str = "last",
-) -> tuple[Experiment, int]:
-    """The experiment of a run folder with the networks of a checkpoint, and its step.
-
-    On the device it was trained on, or on the CPU if there is no such device here.
-
-    Args:
-        path: the folder.
-        module: the user's own network, if the run is of one.
-        data_dir: where its named data set is now, if not where it was.
-        checkpoint: "last", "best" on the validation part, or a step.
-
-    Raises:
-        InputError: not a run folder, no such checkpoint, or a damaged one.
-    """
-    experiment, folder = reopen(path, module=module, any_device=True, data_dir=data_dir)
-    checkpoints = experiment.checkpoints(folder)
-    return experiment, checkpoints.load(experiment.algorithm, step=checkpoints.named(checkpoint))
-
-
-def fit(run: Run) -> None:
-    """Train to the end.
-
-    The validation part, if there is one, is evaluated during training, and the test part only at
-    the end; without one the test part is evaluated throughout.
-
-    Raises:
-        InputError: the folder cannot be written.
-        DivergedError, StoppedError, PeerError: as `engine.train`.
-    """
-    experiment, config = run.experiment, run.experiment.config
-    algorithm, ranks = experiment.algorithm, experiment.algorithm.ranks
-    rows = (config.data.labeled_rows, config.data.unlabeled_rows)
-    labeled_rows, unlabeled_rows = rows if algorithm.needs_labels else (0, sum(rows))
-    streams = TwoStreams(
-        experiment.source,
-        experiment.split,
-        experiment.policies,
-        labeled_rows=labeled_rows,
-        unlabeled_rows=unlabeled_rows,
-        seed=config.seed,
-        device=experiment.device,
-        shard=Shard(ranks.rank, ranks.count),
-    )
-
-    def evaluate(done: int) -> dict[str, float]:
-        parts = {"validation": experiment.validation_evaluation()}
-        if done == config.steps or not experiment.split.validation:
-            parts["test"] = experiment.test_evaluation()
-        if done == config.steps and parts["test"].classes:
-            file, positions = run.folder.predictions, experiment.test_positions
-            keep_predictions(file, parts["test"], experiment.source, positions, done)
-        kept = run.folder, algorithm, experiment.inputs, experiment.source
-        keep_plane(*kept, experiment.split, done)
-        if done == config.steps and experiment.num_test:
-            keep_final(*kept, experiment.test_positions, done)
-        return {
-            f"{key}/{part}/{name}": value
-            for part, found in parts.items()
-            for key, values in found.logged.items()
-            for name, value in values.items()
-        }
-
-    def settings(step: int) -> dict[str, Any]:
-        _, within, steps = config.stages.at(step)
-        return config.optim.settings(within, steps)
-
-    metrics = None
-    with first_alone(ranks) as first:
-        if first:
-            metrics = MetricsLog(run.folder.metrics_jsonl, after_step=run.first_step)
-    try:
-        train(
-            algorithm,
-            lambda step: Batch(*streams.at(step)),
-            run.optimizer,
-            settings,
-            evaluate,
-            metrics,
-            experiment.checkpoints(run.folder),
-            first_step=run.first_step,
-            stages=config.stages,
-            steps_per_pass=streams.steps_per_pass,
-            log_every=config.log_every,
-            eval_every=config.eval.every,
-            images=experiment.training_images(),
-            checkpoint_every=config.checkpoint.every,
-            checkpoint_minutes=config.checkpoint.minutes,
-            ranks=ranks,
-        )
-    finally:
-        if metrics is not None:
-            metrics.close()
-
-
-def describe(experiment: Experiment) -> dict[str, Any]:
-    """What run.json says: the configuration, and what it ran on."""
-    return {
-        "fastssl": fastssl.build_info()["version"],
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "platform": f"{sys.platform}-{platform.machine()}",
-        "device": torch.cuda.get_device_name(experiment.device)
-        if experiment.device.type == "cuda"
-        else "cpu",
-        "threads": torch.get_num_threads(),
-        "data": describe_data(experiment.source),
-        "origin": experiment.origin and asdict(experiment.origin),
-        "processes": experiment.algorithm.ranks.count,
-        "config": experiment.config.to_json(),
-    }

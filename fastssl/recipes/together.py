@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fastssl.algorithms.ranks import Ranks
-from fastssl.recipes.experiment import Run, load_run
+from fastssl.recipes.runs import Run, load_run
 from fastssl.training.distributed import all_or_none, first_alone
 
 

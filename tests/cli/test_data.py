@@ -10,7 +10,7 @@ from PIL import Image
 
 from fastssl.cli.predict import classify
 from fastssl.data.sources import SOURCES
-from fastssl.recipes.experiment import load_trained
+from fastssl.recipes.runs import load_trained
 
 STEPS = ("--steps", "4", "--device", "cpu", "--image-size", "8", "--skip-bad")
 ROWS = ("--set", "data.labeled_rows=10", "--set", "data.unlabeled_rows=10")

@@ -9,7 +9,7 @@ from PIL import Image
 
 from fastssl import classifier
 from fastssl.data.sources import load_source
-from fastssl.recipes.experiment import load_trained
+from fastssl.recipes.runs import load_trained
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from matplotlib.container import BarContainer
 
 from fastssl.data.sources import load_source
 from fastssl.errors import InputError
-from fastssl.recipes.experiment import configure, fit, load_trained, start
+from fastssl.recipes.experiment import configure
+from fastssl.recipes.runs import fit, load_trained, start
 from fastssl.reporting import ccn
 from fastssl.reporting.ccn import CCNRun, figures
 from fastssl.reporting.drawing import COLOURS

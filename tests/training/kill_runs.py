@@ -24,7 +24,8 @@ import torch
 from fastssl.algorithms import ALGORITHMS
 from fastssl.data.sources import load_source
 from fastssl.recipes.config import Config
-from fastssl.recipes.experiment import configure, fit, resume, start
+from fastssl.recipes.experiment import configure
+from fastssl.recipes.runs import fit, resume, start
 from fastssl.training.record import TEMPORARY, RunFolder, read_metrics
 
 BASES = ("supervised", "mean-teacher", "fixmatch", "muscle", "ccn")

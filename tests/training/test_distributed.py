@@ -17,7 +17,7 @@ from fastssl.algorithms.base import Algorithm
 from fastssl.algorithms.ccn import CCN, CCNConfig
 from fastssl.errors import InputError
 from fastssl.models import build_model
-from fastssl.recipes.experiment import fit, resume
+from fastssl.recipes.runs import fit, resume
 from fastssl.training.distributed import local_device, synchronise_batch_norm
 from fastssl.training.launch import launch
 from fastssl.training.record import read_metrics

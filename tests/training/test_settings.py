@@ -4,14 +4,15 @@ import pytest
 import torch
 
 from fastssl.data.batches import TwoStreams
-from fastssl.recipes import experiment as experiments
+from fastssl.recipes import runs
+from fastssl.recipes.experiment import configure
 
 
 def started(changes, tmp_path, algorithm="muscle"):
     """A run of one step, with changes as the command line has them."""
     common = {"data.labels": "20", "steps": "1", "device": "cpu"}
-    config = experiments.configure(algorithm, "digits", common | changes)
-    return experiments.start(config, tmp_path / "run")
+    config = configure(algorithm, "digits", common | changes)
+    return runs.start(config, tmp_path / "run")
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def batches(monkeypatch):
 def test_the_batch_ratio(tmp_path, batches, labeled, unlabeled):
     rows = {"data.labeled_rows": str(labeled), "data.unlabeled_rows": str(unlabeled)}
     run = started(rows, tmp_path)
-    experiments.fit(run)
+    runs.fit(run)
     ((_, views, labels, index),) = batches
     assert views.shape[:2] == (4, labeled + unlabeled)
     assert len(labels) == labeled
@@ -41,13 +42,13 @@ def test_the_batch_ratio(tmp_path, batches, labeled, unlabeled):
 
 @pytest.mark.parametrize("hard_views", [1, 5])
 def test_the_number_of_hard_views(tmp_path, batches, hard_views):
-    experiments.fit(started({"muscle.hard_views": str(hard_views)}, tmp_path))
+    runs.fit(started({"muscle.hard_views": str(hard_views)}, tmp_path))
     ((_, views, *_),) = batches
     assert len(views) == 1 + hard_views
 
 
 def test_what_the_hard_views_do(tmp_path, batches):
-    experiments.fit(started({"views.hard.rotate": "7"}, tmp_path))
+    runs.fit(started({"views.hard.rotate": "7"}, tmp_path))
     ((streams, *_),) = batches
     weak, *hard = streams.policies
     assert [policy.rotate for policy in hard] == [7.0] * 3

@@ -20,7 +20,8 @@ from fastssl.data.streams import Shard
 from fastssl.errors import InputError, PeerError, StoppedError
 from fastssl.models import Backbone
 from fastssl.recipes import recipe
-from fastssl.recipes.experiment import Run, configure, fit, resume, start
+from fastssl.recipes.experiment import configure
+from fastssl.recipes.runs import Run, fit, resume, start
 from fastssl.recipes.together import together
 from fastssl.training.checkpoint import Checkpoints, Identity
 from fastssl.training.distributed import average, first_alone

@@ -8,7 +8,8 @@ from typing import Any
 
 from fastssl.errors import InputError, unknown_name
 from fastssl.recipes.config import Config, override, settable
-from fastssl.recipes.experiment import Run, configure, resume, start
+from fastssl.recipes.experiment import configure
+from fastssl.recipes.runs import Run, resume, start
 from fastssl.training.checkpoint import saved_steps
 from fastssl.training.record import RunFolder
 
