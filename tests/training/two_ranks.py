@@ -28,6 +28,7 @@ from fastssl.training.distributed import average, first_alone
 from fastssl.training.engine import train
 from fastssl.training.generators import own_generator
 from fastssl.training.record import MetricsLog
+from fastssl.training.schedules import Stages
 
 EQUAL = ("muscle+mean-teacher", "ccn")  # names whose losses two processes share with one
 STEPS = 20
@@ -81,7 +82,7 @@ def train_plainly(name: str, folder: Path, ranks: Ranks = ALONE) -> Algorithm:
         MetricsLog(folder / "metrics.jsonl") if ranks.rank == 0 else None,
         Checkpoints(folder / "checkpoints", Identity(name, "", "")),
         first_step=0,
-        steps=STEPS,
+        stages=Stages((0,), STEPS),
         steps_per_pass=streams.steps_per_pass,
         log_every=1,
         eval_every=STEPS,

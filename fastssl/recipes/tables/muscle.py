@@ -75,7 +75,7 @@ def changes(
         "steps": steps,
         "eval.every": max(1, steps // 50),
         "log_every": 100,
-        "checkpoint_every": 1000,
+        "checkpoint.every": 1000,
     }
     if algorithm == "supervised":
         whole = batch.labeled + batch.unlabeled
