@@ -30,6 +30,7 @@ from fastssl.training.record import MetricsLog
 
 EQUAL = ("muscle+mean-teacher", "ccn")  # names whose losses two processes share with one
 STEPS = 20
+RATE = 0.5
 ROWS = {"labeled_rows": 32, "unlabeled_rows": 128}  # 11 steps to a pass: the second has targets
 WITH_BATCH_NORM = ("muscle+fixmatch", "ccn")
 SHORT = {
@@ -74,8 +75,8 @@ def train_plainly(name: str, folder: Path, ranks: Ranks = ALONE) -> Algorithm:
     train(
         algorithm,
         lambda step: Batch(*streams.at(step)),
-        torch.optim.SGD(trained, lr=0.05, momentum=0.9),
-        lambda step: {"lr": 0.05},
+        torch.optim.SGD(trained, lr=RATE, momentum=0.9),
+        lambda step: {"lr": RATE},
         lambda done: {},
         MetricsLog(folder / "metrics.jsonl") if ranks.rank == 0 else None,
         Checkpoints(folder / "checkpoints", Identity(name, "", "")),
