@@ -28,9 +28,9 @@ from fastssl.training.engine import train
 from fastssl.training.generators import own_generator
 from fastssl.training.record import MetricsLog
 
-EQUAL = ("muscle+mean-teacher", "ccn")  # names whose losses two processes share with one
+# Algorithms whose losses two processes share with one, and learning rates that move their terms.
+EQUAL = {"muscle+mean-teacher": 0.5, "ccn": 0.05}
 STEPS = 20
-RATE = 0.5
 ROWS = {"labeled_rows": 32, "unlabeled_rows": 128}  # 11 steps to a pass: the second has targets
 WITH_BATCH_NORM = ("muscle+fixmatch", "ccn")
 SHORT = {
@@ -75,8 +75,8 @@ def train_plainly(name: str, folder: Path, ranks: Ranks = ALONE) -> Algorithm:
     train(
         algorithm,
         lambda step: Batch(*streams.at(step)),
-        torch.optim.SGD(trained, lr=RATE, momentum=0.9),
-        lambda step: {"lr": RATE},
+        torch.optim.SGD(trained, lr=EQUAL[name], momentum=0.9),
+        lambda step: {"lr": EQUAL[name]},
         lambda done: {},
         MetricsLog(folder / "metrics.jsonl") if ranks.rank == 0 else None,
         Checkpoints(folder / "checkpoints", Identity(name, "", "")),
