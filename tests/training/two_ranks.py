@@ -30,7 +30,8 @@ from fastssl.training.generators import own_generator
 from fastssl.training.record import MetricsLog
 from fastssl.training.schedules import Stages
 
-EQUAL = ("muscle+mean-teacher", "ccn")  # names whose losses two processes share with one
+# Algorithms whose losses two processes share with one, and learning rates that move their terms.
+EQUAL = {"muscle+mean-teacher": 0.5, "ccn": 0.05}
 STEPS = 20
 ROWS = {"labeled_rows": 32, "unlabeled_rows": 128}  # 11 steps to a pass: the second has targets
 WITH_BATCH_NORM = ("muscle+fixmatch", "ccn")
@@ -76,8 +77,8 @@ def train_plainly(name: str, folder: Path, ranks: Ranks = ALONE) -> Algorithm:
     train(
         algorithm,
         lambda step: Batch(*streams.at(step)),
-        torch.optim.SGD(trained, lr=0.05, momentum=0.9),
-        lambda step: {"lr": 0.05},
+        torch.optim.SGD(trained, lr=EQUAL[name], momentum=0.9),
+        lambda step: {"lr": EQUAL[name]},
         lambda done: {},
         MetricsLog(folder / "metrics.jsonl") if ranks.rank == 0 else None,
         Checkpoints(folder / "checkpoints", Identity(name, "", "")),
