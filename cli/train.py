@@ -70,6 +70,11 @@ DEFAULT_DATA = "digits"
     "--device", metavar="NAME", help="cpu, cuda, cuda:1, ...  [default: cuda if usable, else cpu]"
 )
 @click.option(
+    "--precision",
+    metavar="NAME",
+    help="fp32, or bf16: the losses in bfloat16 where autocast takes it.  [default: fp32]",
+)
+@click.option(
     "--set",
     "settings",
     multiple=True,
@@ -101,6 +106,7 @@ def train(
     seed: int | None,
     steps: int | None,
     device: str | None,
+    precision: str | None,
     settings: tuple[str, ...],
     out: Path | None,
     resume: bool,
@@ -132,6 +138,7 @@ def train(
         "seed": seed,
         "steps": steps,
         "device": device,
+        "precision": precision,
     }
     changes = {key: value for key, value in options.items() if value is not None}
     changes |= parse_settings(settings)

@@ -48,6 +48,7 @@ class Algorithm(nn.Module):
 
     config_type: ClassVar[type]  # its frozen dataclass of hyper-parameters
     needs_unlabeled: ClassVar[bool] = True
+    moves_images: ClassVar[bool] = False  # adds small perturbations, which bfloat16 would round
     hard_views: int = 0  # of each image, beside the weak one
     teacher_views: int = 0  # T
 

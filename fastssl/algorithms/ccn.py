@@ -105,6 +105,7 @@ class CCN(Algorithm):
     """
 
     config_type = CCNConfig
+    moves_images = True
 
     def __init__(
         self, network: Backbone, config: CCNConfig, muscle: None = None, num_images: int = 0

@@ -16,6 +16,7 @@ from fastssl.ops.policies import POLICIES, Policy
 from fastssl.recipes.optim import OptimConfig, check
 from fastssl.recipes.views import ViewsConfig, policy_for, policy_name
 
+PRECISIONS = ("bf16", "fp32")
 POLICY = "policy"  # the key under which a view's policy has its name, in front of its values
 
 
@@ -92,6 +93,7 @@ class Config:
     steps: int
     seed: int = 0
     device: str = "auto"
+    precision: str = "fp32"  # or "bf16": autocast to bfloat16 around the loss
     eval: EvalConfig = EvalConfig()
     log_every: int = 10
     checkpoint_every: int = 200
@@ -100,6 +102,8 @@ class Config:
         for key in ("steps", "log_every", "checkpoint_every"):
             value = getattr(self, key)
             check(key, value, value >= 1, "1 or more")
+        if self.precision not in PRECISIONS:
+            raise unknown_name("precision", self.precision, PRECISIONS)
         check("seed", self.seed, 0 <= self.seed < 2**63, "0 or more, below 2**63")
 
     def to_json(self) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from fastssl.training.checkpoint import Checkpoints
 from fastssl.training.device import resolve_device
 from fastssl.training.engine import train
 from fastssl.training.evaluation import ROWS, Evaluation, evaluate_on
+from fastssl.training.memory import freed_memory_kept
 from fastssl.training.record import MetricsLog, RunFolder, read_metrics, write_atomic
 
 
@@ -324,15 +325,19 @@ def fit(run: Run) -> None:
         DivergedError, StoppedError: as `engine.train`.
     """
     experiment, config = run.experiment, run.experiment.config
-    algorithm = experiment.algorithm
+    algorithm, bf16 = experiment.algorithm, config.precision == "bf16"
+    # On the CPU oneDNN would rather have few channels planar, whatever the layout of the weights.
+    on_gpu = experiment.device.type == "cuda"
     streams = TwoStreams(
         experiment.source,
         experiment.split,
         experiment.policies,
         labeled_rows=config.data.labeled_rows,
-        unlabeled_rows=config.data.unlabeled_rows,
+        unlabeled_rows=config.data.unlabeled_rows if algorithm.needs_unlabeled else 0,
         seed=config.seed,
         device=experiment.device,
+        dtype=torch.bfloat16 if bf16 and not algorithm.moves_images else torch.float32,
+        memory_format=torch.channels_last if on_gpu else torch.contiguous_format,
     )
 
     def evaluate(done: int) -> dict[str, float]:
@@ -347,21 +352,23 @@ def fit(run: Run) -> None:
 
     metrics = MetricsLog(run.folder.metrics_jsonl, after_step=run.first_step)
     try:
-        train(
-            algorithm,
-            lambda step: Batch(*streams.at(step)),
-            run.optimizer,
-            lambda step: config.optim.settings(step, config.steps),
-            evaluate,
-            metrics,
-            experiment.checkpoints(run.folder),
-            first_step=run.first_step,
-            steps=config.steps,
-            steps_per_pass=streams.steps_per_pass,
-            log_every=config.log_every,
-            eval_every=config.eval.every,
-            checkpoint_every=config.checkpoint_every,
-        )
+        with freed_memory_kept():
+            train(
+                algorithm,
+                lambda step: Batch(*streams.at(step)),
+                run.optimizer,
+                lambda step: config.optim.settings(step, config.steps),
+                evaluate,
+                metrics,
+                experiment.checkpoints(run.folder),
+                first_step=run.first_step,
+                steps=config.steps,
+                steps_per_pass=streams.steps_per_pass,
+                log_every=config.log_every,
+                eval_every=config.eval.every,
+                checkpoint_every=config.checkpoint_every,
+                autocast=torch.autocast(experiment.device.type, torch.bfloat16, enabled=bf16),
+            )
     finally:
         metrics.close()
 

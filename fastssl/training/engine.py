@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from fastssl.errors import DivergedError, StoppedError
 from fastssl.training.checkpoint import Checkpoints
 from fastssl.training.interrupt import stop_on_interrupt
 from fastssl.training.record import MetricsLog
+
+FULL_PRECISION = nullcontext()
 
 
 def train(
@@ -30,6 +33,7 @@ def train(
     log_every: int,
     eval_every: int,
     checkpoint_every: int,
+    autocast: AbstractContextManager = FULL_PRECISION,
 ) -> None:
     """Train for steps first_step..steps-1; log, evaluate and save at intervals and at the end.
 
@@ -47,6 +51,7 @@ def train(
         log_every: steps between two looks at the loss. Its terms wait on the device until then.
         eval_every: steps between two calls of `evaluate`.
         checkpoint_every: steps between two checkpoints.
+        autocast: around the loss; the backward takes the dtypes of the forward.
 
     Raises:
         DivergedError: the loss is not finite at a step that is logged or saved.
@@ -68,7 +73,9 @@ def train(
             for group in optimizer.param_groups:
                 group.update(changed)
 
-            loss = algorithm.loss(batch_at(step))
+            batch = batch_at(step)
+            with autocast:
+                loss = algorithm.loss(batch)
             optimizer.zero_grad()
             loss.total.backward()
             optimizer.step()
