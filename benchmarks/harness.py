@@ -25,7 +25,7 @@ import torch
 import torch._functorch.config
 from torch import Tensor
 
-INFRASTRUCTURE = {"__init__", "harness", "picture", "rows"}
+INFRASTRUCTURE = {"__init__", "harness", "picture", "pillow_views", "rows"}
 MODES = ("forward", "backward", "both")
 EMPTY_CALL = "empty call"
 
@@ -114,7 +114,10 @@ def total_work(module: ModuleType, case: Sequence[int], dtype: torch.dtype, mode
 
 
 def compiled(implementations: Iterable[Implementation]) -> list[Implementation]:
-    """The one called eager as torch.compile makes it, in a list; empty if there is none."""
+    """The one called eager as torch.compile makes it, in a list; empty if there is none.
+
+    Nor of one without inputs: it has a state of its own, as a training step has.
+    """
     # Without this, a compiled backward frees what it would need to be repeated.
     torch._functorch.config.donated_buffer = False
     torch._dynamo.reset()
@@ -123,7 +126,7 @@ def compiled(implementations: Iterable[Implementation]) -> list[Implementation]:
             "torch.compile", torch.compile(eager.function, dynamic=False), eager.inputs, eager.check
         )
         for eager in implementations
-        if eager.name == "eager"
+        if eager.name == "eager" and eager.inputs
     ]
 
 

@@ -100,6 +100,11 @@ DEFAULT_DATA = "digits"
     "--sync-bn", is_flag=True, help="Batch statistics of all processes' rows, between GPUs."
 )
 @click.option(
+    "--precision",
+    metavar="NAME",
+    help="fp32, or bf16: the losses in bfloat16 where autocast takes it.  [default: fp32]",
+)
+@click.option(
     "--set",
     "settings",
     multiple=True,
@@ -135,6 +140,7 @@ def train(
     device: str | None,
     devices: int | None,
     sync_bn: bool,
+    precision: str | None,
     settings: tuple[str, ...],
     out: Path | None,
     resume: bool,
@@ -170,6 +176,7 @@ def train(
         "steps": steps,
         "device": device,
         "sync_bn": sync_bn or None,
+        "precision": precision,
     }
     changes = {key: value for key, value in options.items() if value is not None}
     changes |= parse_settings(settings)

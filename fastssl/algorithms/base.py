@@ -55,6 +55,7 @@ class Algorithm(nn.Module):
     config_type: ClassVar[type] = NoSettings  # its frozen dataclass of hyper-parameters
     needs_labels: ClassVar[bool] = True  # else no image has one, and the head learns no class
     needs_unlabeled: ClassVar[bool] = True
+    moves_images: ClassVar[bool] = False  # adds small perturbations, which bfloat16 would round
     hard_views: int = 0  # of each image, beside the weak one
     teacher_views: int = 0  # T
     divides_by_batch: ClassVar[bool] = False  # whether l_s is a sum over L rows divided by B

@@ -106,6 +106,7 @@ class CCN(Algorithm):
     """
 
     config_type = CCNConfig
+    moves_images = True
 
     def __init__(
         self,

@@ -20,6 +20,7 @@ from fastssl.recipes.views import ViewsConfig, policy_for, policy_name
 from fastssl.training.schedules import Stages
 
 PARTS = ("muscle", "propagation", "contrastive")  # that an algorithm of that name has, or has not
+PRECISIONS = ("bf16", "fp32")
 POLICY = "policy"  # the key under which a view's policy has its name, in front of its values
 
 
@@ -117,6 +118,7 @@ class Config:
     propagation: LabelPropagationConfig | None = None
     seed: int = 0
     device: str = "auto"
+    precision: str = "fp32"  # or "bf16": autocast to bfloat16 around the loss
     eval: EvalConfig = EvalConfig()
     log_every: int = 10
     contrastive: Contrastive | None = None
@@ -132,6 +134,8 @@ class Config:
         for part in PARTS:
             if type(getattr(self, part)) is not type(getattr(known, part)):
                 raise ValueError(f"{part}: not that of {self.algorithm_name}")
+        if self.precision not in PRECISIONS:
+            raise unknown_name("precision", self.precision, PRECISIONS)
         check("seed", self.seed, 0 <= self.seed < 2**63, "0 or more, below 2**63")
 
     @property

@@ -26,6 +26,7 @@ from fastssl.training.device import resolve_device
 from fastssl.training.distributed import first_alone
 from fastssl.training.engine import train
 from fastssl.training.generators import own_generator
+from fastssl.training.memory import freed_memory_kept
 from fastssl.training.record import MetricsLog, RunFolder, read_metrics, write_atomic
 
 
@@ -202,8 +203,14 @@ def fit(run: Run) -> None:
     """
     experiment, config = run.experiment, run.experiment.config
     algorithm, ranks = experiment.algorithm, experiment.algorithm.ranks
-    rows = (config.data.labeled_rows, config.data.unlabeled_rows)
-    labeled_rows, unlabeled_rows = rows if algorithm.needs_labels else (0, sum(rows))
+    labeled_rows, unlabeled_rows = config.data.labeled_rows, config.data.unlabeled_rows
+    if not algorithm.needs_labels:
+        labeled_rows, unlabeled_rows = 0, labeled_rows + unlabeled_rows
+    elif not algorithm.needs_unlabeled:
+        unlabeled_rows = 0
+    bf16 = config.precision == "bf16"
+    # On the CPU oneDNN would rather have few channels planar, whatever the layout of the weights.
+    on_gpu = experiment.device.type == "cuda"
     streams = TwoStreams(
         experiment.source,
         experiment.split,
@@ -213,6 +220,8 @@ def fit(run: Run) -> None:
         seed=config.seed,
         device=experiment.device,
         shard=Shard(ranks.rank, ranks.count),
+        dtype=torch.bfloat16 if bf16 and not algorithm.moves_images else torch.float32,
+        memory_format=torch.channels_last if on_gpu else torch.contiguous_format,
     )
 
     def evaluate(done: int) -> dict[str, float]:
@@ -242,24 +251,26 @@ def fit(run: Run) -> None:
         if first:
             metrics = MetricsLog(run.folder.metrics_jsonl, after_step=run.first_step)
     try:
-        train(
-            algorithm,
-            lambda step: Batch(*streams.at(step)),
-            run.optimizer,
-            settings,
-            evaluate,
-            metrics,
-            experiment.checkpoints(run.folder),
-            first_step=run.first_step,
-            stages=config.stages,
-            steps_per_pass=streams.steps_per_pass,
-            log_every=config.log_every,
-            eval_every=config.eval.every,
-            images=experiment.training_images(),
-            checkpoint_every=config.checkpoint.every,
-            checkpoint_minutes=config.checkpoint.minutes,
-            ranks=ranks,
-        )
+        with freed_memory_kept():
+            train(
+                algorithm,
+                lambda step: Batch(*streams.at(step)),
+                run.optimizer,
+                settings,
+                evaluate,
+                metrics,
+                experiment.checkpoints(run.folder),
+                first_step=run.first_step,
+                stages=config.stages,
+                steps_per_pass=streams.steps_per_pass,
+                log_every=config.log_every,
+                eval_every=config.eval.every,
+                images=experiment.training_images(),
+                checkpoint_every=config.checkpoint.every,
+                checkpoint_minutes=config.checkpoint.minutes,
+                autocast=torch.autocast(experiment.device.type, torch.bfloat16, enabled=bf16),
+                ranks=ranks,
+            )
     finally:
         if metrics is not None:
             metrics.close()

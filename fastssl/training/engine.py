@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ from fastssl.training.loss_watch import LossWatch
 from fastssl.training.record import MetricsLog, validation_accuracy
 from fastssl.training.schedules import Stages
 from fastssl.training.signals import stop_on_signal
+
+FULL_PRECISION = nullcontext()
 
 
 def train(
@@ -36,6 +39,7 @@ def train(
     eval_every: int,
     checkpoint_every: int,
     checkpoint_minutes: float | None = None,
+    autocast: AbstractContextManager = FULL_PRECISION,
     images: TrainingImages | None = None,
     ranks: Ranks = ALONE,
 ) -> None:
@@ -60,6 +64,7 @@ def train(
         checkpoint_every: steps between two checkpoints; a validation accuracy above all before it
             gets one of its own.
         checkpoint_minutes: after which there is one earlier.
+        autocast: around the loss; the backward takes the dtypes of the forward.
         images: what an algorithm that looks at all images before a pass looks at.
         ranks: the processes that train the algorithm.
 
@@ -96,7 +101,8 @@ def train(
                 group.update(changed)
 
             batch = batch_at(step)
-            loss = algorithm.loss(batch)
+            with autocast:
+                loss = algorithm.loss(batch)
             optimizer.zero_grad()
             loss.total.backward()
             average_step(ranks, algorithm)

@@ -36,13 +36,12 @@ class LossWatch:
     algorithm: Algorithm
     ranks: Ranks
     folder: Path
-    _names: tuple[str, ...] = ()
-    _steps: list[tuple[int, Tensor, Tensor, Tensor]] = field(default_factory=list)
+    _steps: list[tuple[int, dict[str, Tensor], Tensor, Tensor]] = field(default_factory=list)
 
     def add(self, step: int, loss: Loss, batch: Batch) -> None:
         """Keep copies of what step number `step` gave: its losses, its rows and their labels."""
-        self._names = "loss", *(f"term/{name}" for name in loss.terms)
-        losses = torch.stack([loss.total.detach(), *loss.terms.values()])
+        losses = {"loss": loss.total, **{f"term/{name}": x for name, x in loss.terms.items()}}
+        losses = {name: value.detach().clone() for name, value in losses.items()}
         self._steps.append((step, losses, batch.index.clone(), batch.labels.clone()))
 
     def look(self) -> dict[str, float]:
@@ -53,15 +52,15 @@ class LossWatch:
                 `.safetensors` in the folder then hold what is needed to look into it.
         """
         steps, self._steps = self._steps, []
-        losses = torch.stack([losses for _, losses, _, _ in steps]).double()
-        average(self.ranks, [losses])
-        rows = [dict(zip(self._names, row, strict=True)) for row in losses.tolist()]
-        history = {step: row for (step, *_), row in zip(steps, rows, strict=True)}
+        values = torch.stack([x.double() for _, losses, _, _ in steps for x in losses.values()])
+        average(self.ranks, [values])
+        numbers = iter(values.tolist())
+        history = {step: {n: next(numbers) for n in losses} for step, losses, _, _ in steps}
         for step, _, index, labels in steps:
             if not all(map(math.isfinite, history[step].values())):
                 index, labels = self.ranks.gather(index), self.ranks.gather(labels)
                 raise DivergedError(self._describe(step, index.cpu(), labels.cpu(), history))
-        return rows[-1]
+        return history[steps[-1][0]]
 
     def _describe(
         self, step: int, index: Tensor, labels: Tensor, history: dict[int, dict[str, float]]
