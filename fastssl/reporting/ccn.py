@@ -245,13 +245,13 @@ def gallery(run: CCNRun) -> Drawing | None:
     rows = _one_of_each((before != labels) & (after == labels), before, after)
     if not rows:
         return None
-    height = 1.15 * len(rows) + 0.9
+    height = 1.3 * len(rows) + 0.9
     figure = Figure(figsize=(9, height), dpi=DPI, layout="constrained")
-    panels = figure.subplots(len(rows), 4, squeeze=False, width_ratios=(1, 2.4, 2.4, 2.4))
+    panels = figure.subplots(len(rows), 4, squeeze=False, width_ratios=(1.2, 2.4, 2.4, 2.4))
     names = found.class_names
     for line, i in zip(panels, rows, strict=True):
         _draw_image(line[0], found.images[i])
-        title = f"{names[labels[i]]}, not {names[before[i]]}"
+        title = f"{names[labels[i]]},\nnot {names[before[i]]}"
         line[0].set_title(title, fontsize=8)
         for panel, values in zip(
             line[1:], (raw[i], corrected[i] - raw[i], corrected[i]), strict=True
