@@ -16,7 +16,7 @@ from fastssl.training.evaluation import ROWS, predict_all
 from fastssl.training.outputs import FinalOutputs, Plane, grid, write_final, write_plane
 from fastssl.training.record import RunFolder
 
-GRID = 121  # points a side of the plane
+GRID = 101  # points a side of the plane
 MARGIN = 1.05  # of the plane, over the farthest coordinate of a point
 FEATURES = 1000  # test images whose features are kept
 DISAGREEMENTS = 256  # test images whose pixels and logits are kept

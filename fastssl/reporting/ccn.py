@@ -27,6 +27,7 @@ STEPS_SHOWN = 5
 EXAMPLES = 6
 LEGEND_CLASSES = 20  # beyond them colours cannot be told apart, and there is no legend
 DPI = 130
+LINE = {"linewidth": 1.4, "marker": ".", "markersize": 4}  # a marker: one evaluation is no line
 
 
 @dataclass(frozen=True)
@@ -222,7 +223,7 @@ def corrections(run: CCNRun) -> Drawing | None:
     for kind, colour in (("true", COLOURS[2]), ("false", COLOURS[3])):
         values = [row[f"{kind}_corrections"] for row in counted]
         sums[kind] = int(sum(values))
-        right.plot(steps, values, color=colour, linewidth=1.4, label=f"{kind}, {sums[kind]} in all")
+        right.plot(steps, values, **LINE, color=colour, label=f"{kind}, {sums[kind]} in all")
     right.set(xlabel="step", ylabel="images corrected", ylim=(0, None), xlim=(0, None))
     for panel in (left, right):
         _plain(panel)
@@ -245,13 +246,13 @@ def gallery(run: CCNRun) -> Drawing | None:
     rows = _one_of_each((before != labels) & (after == labels), before, after)
     if not rows:
         return None
-    height = 1.15 * len(rows) + 0.9
+    height = 1.3 * len(rows) + 0.9
     figure = Figure(figsize=(9, height), dpi=DPI, layout="constrained")
-    panels = figure.subplots(len(rows), 4, squeeze=False, width_ratios=(1, 2.4, 2.4, 2.4))
+    panels = figure.subplots(len(rows), 4, squeeze=False, width_ratios=(1.2, 2.4, 2.4, 2.4))
     names = found.class_names
     for line, i in zip(panels, rows, strict=True):
         _draw_image(line[0], found.images[i])
-        title = f"{names[labels[i]]}, not {names[before[i]]}"
+        title = f"{names[labels[i]]},\nnot {names[before[i]]}"
         line[0].set_title(title, fontsize=8)
         for panel, values in zip(
             line[1:], (raw[i], corrected[i] - raw[i], corrected[i]), strict=True
@@ -383,7 +384,7 @@ def _draw_errors(
     for network in networks:
         steps, errors = run.errors(network)
         label = f"{prefix}{NETWORKS[network]}"
-        panel.plot(steps, errors, linewidth=1.4, label=label, **look(network))
+        panel.plot(steps, errors, **LINE, label=label, **look(network))
     panel.set(xlabel="step", ylabel="error (%)", xlim=(0, None), ylim=(0, None))
 
 

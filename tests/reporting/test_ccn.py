@@ -213,8 +213,8 @@ def test_gallery(digits, tmp_path):
     titles = [panel.get_title() for panel in panels[0, 1:]]
     assert titles == ["raw output", "residual", "corrected"]
     shown = {panel.get_title(): row for panel, row in zip(panels[:, 0], panels, strict=True)}
-    assert shown.keys() == {"d, not f", "h, not b"}
-    for title, i in (("d, not f", 0), ("h, not b", 2)):
+    assert shown.keys() == {"d,\nnot f", "h,\nnot b"}
+    for title, i in (("d,\nnot f", 0), ("h,\nnot b", 2)):
         image, *bars = shown[title]
         assert np.array_equal(image.images[0].get_array(), part.images[i, 0])
         heights = np.array([[bar.get_height() for bar in panel.patches] for panel in bars])
