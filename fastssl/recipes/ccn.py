@@ -5,8 +5,9 @@ Command:
     fastssl train ccn --data digits --labels 20
     fastssl train ccn --data cifar10 --labels 1000 [--variant baseline|no-ml|no-ccn|no-vat]
 
-Cost: on one core of a 2026 server processor, two_spirals about 10 s (baseline 4 s), digits 30 s,
-MNIST about 25 min (0.9 s a step), CIFAR-10 about 40 s a step: it wants a GPU.
+Cost: on one core of a 2026 server processor, two_spirals about 10 s (baseline 4 s), digits 30 s.
+Estimated, not measured: MNIST 25 min, from 1.6 s for a step of 32 + 128 rows; CIFAR-10 40 s a step,
+from its operations: it wants a GPU.
 
 Result: not yet reproduced. The paper's errors in % of `full`: MNIST with 100 labels 0.42, SVHN with
 1000 labels 3.36, CIFAR-10 with 1000 labels 12.05, CIFAR-100 with 10000 labels 35.28 (tables 2, 4).
