@@ -224,8 +224,9 @@ def corrections(run: CCNRun) -> Drawing | None:
         values = [row[f"{kind}_corrections"] for row in counted]
         sums[kind] = int(sum(values))
         right.plot(steps, values, **LINE, color=colour, label=f"{kind}, {sums[kind]} in all")
-    right.set(xlabel="step", ylabel="images corrected", ylim=(0, None), xlim=(0, None))
+    right.set(xlabel="step", ylabel="images corrected")
     for panel in (left, right):
+        panel.set(xlim=(0, None), ylim=(0, None))
         _plain(panel)
         panel.legend(frameon=False, fontsize=8)
     caption = (
@@ -312,6 +313,7 @@ def learning_curves(run: CCNRun, baseline: CCNRun) -> Drawing:
         _draw_errors(panel, each, present, look, prefix=f"{each.variant}, ")
         _, errors = each.errors("net1")
         ends.append(f"{each.variant} {errors[-1]:.2f} %")
+    panel.set(xlim=(0, None), ylim=(0, None))  # when all lines are there, so that none is cut
     _plain(panel)
     panel.legend(frameon=False, fontsize=8)
     caption = (
@@ -385,7 +387,7 @@ def _draw_errors(
         steps, errors = run.errors(network)
         label = f"{prefix}{NETWORKS[network]}"
         panel.plot(steps, errors, **LINE, label=label, **look(network))
-    panel.set(xlabel="step", ylabel="error (%)", xlim=(0, None), ylim=(0, None))
+    panel.set(xlabel="step", ylabel="error (%)")
 
 
 def _plain(panel: Axes) -> None:

@@ -237,6 +237,7 @@ def test_learning_curves(spirals):
     assert list(lines["full, CCN"].get_ydata()) == pytest.approx(
         percent_wrong(spirals["full"], "ccn")
     )
+    assert panel.get_ylim()[1] > max(max(line.get_ydata()) for line in panel.lines)
     assert f"full {percent_wrong(spirals['full'], 'net1')[-1]:.2f} %" in drawing.caption
 
 
