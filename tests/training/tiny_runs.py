@@ -25,5 +25,5 @@ def tiny(algorithm: str, folder: Path, **changes: Any) -> Run:
         if algorithm.endswith("fixmatch")
         else {key: value for key, value in SMALL.items() if key != "algorithm.threshold"}
     )
-    never = {"log_every": STEPS, "eval.every": STEPS, "checkpoint_every": STEPS}
+    never = {"log_every": STEPS, "eval.every": STEPS, "checkpoint.every": STEPS}
     return start(configure(algorithm, "digits", {**values, **never, **changes}), folder / "run")
