@@ -9,6 +9,7 @@ A benchmark is a module of this package with
     EMPTY = (1, 2)                    # the smallest shape: all that is left is the cost of a call
     def implementations(N, C, device, dtype) -> Iterator[Implementation]: ...  # fastssl first
     def work(N, C, size) -> dict[str, Work]: ...  # of forward and backward; size: bytes a number
+    RTOL = 5e-3                       # if results agree less well than to 1e-3, which it explains
 """
 
 import importlib
@@ -24,7 +25,7 @@ import torch
 import torch._functorch.config
 from torch import Tensor
 
-INFRASTRUCTURE = {"__init__", "harness", "picture", "rows"}
+INFRASTRUCTURE = {"__init__", "harness", "picture", "pillow_views", "rows"}
 MODES = ("forward", "backward", "both")
 EMPTY_CALL = "empty call"
 
@@ -113,7 +114,10 @@ def total_work(module: ModuleType, case: Sequence[int], dtype: torch.dtype, mode
 
 
 def compiled(implementations: Iterable[Implementation]) -> list[Implementation]:
-    """The one called eager as torch.compile makes it, in a list; empty if there is none."""
+    """The one called eager as torch.compile makes it, in a list; empty if there is none.
+
+    Nor of one without inputs: it has a state of its own, as a training step has.
+    """
     # Without this, a compiled backward frees what it would need to be repeated.
     torch._functorch.config.donated_buffer = False
     torch._dynamo.reset()
@@ -122,7 +126,7 @@ def compiled(implementations: Iterable[Implementation]) -> list[Implementation]:
             "torch.compile", torch.compile(eager.function, dynamic=False), eager.inputs, eager.check
         )
         for eager in implementations
-        if eager.name == "eager"
+        if eager.name == "eager" and eager.inputs
     ]
 
 
@@ -135,6 +139,11 @@ def empty_call(module: ModuleType, device: torch.device, dtype: torch.dtype) -> 
 def has_compiler() -> bool:
     """Whether there is the C++ compiler that torch.compile needs."""
     return shutil.which(os.environ.get("CXX", "g++")) is not None
+
+
+def tolerance(module: ModuleType) -> float:
+    """How far a benchmark's implementations may differ, relative to a tensor's largest entry."""
+    return getattr(module, "RTOL", 1e-3)
 
 
 def assert_equal_results(
@@ -176,8 +185,9 @@ def time_in_turns(
     calls = {each.name: prepare(each, mode) for each in implementations}
     repeats = {}
     for name, call in calls.items():
-        sample(call, 1)
-        repeats[name] = max(1, round(sample_ms / sample(call, 1)))
+        first = sample(call, 1)  # with what happens only once; of a long call that is little
+        once = first if first > 100 * sample_ms else sample(call, 1)
+        repeats[name] = max(1, round(sample_ms / once))
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():

@@ -80,7 +80,6 @@ def draw(rows: list[Row], path: Path) -> None:
     left.axvline(1, color="black", linewidth=0.8)
     right.axvline(100, color="black", linewidth=0.8)
     left.set_yticks(range(len(found)), [f"{case.op}\n{_readable(case.shape)}" for case in found])
-    left.invert_yaxis()
     _legend(figure)
     example = rows[-1]
     figure.suptitle(
@@ -103,6 +102,8 @@ def _draw_speed_up(panel: Axes, y: float, case: Case) -> None:
         if value := case.speed_up("fastssl", mode):
             panel.plot([1, value], [at, at], color=colour, linewidth=1)
             panel.plot(value, at, "o", color=colour, markersize=5)
+            place = {"xytext": (6, 0), "textcoords": "offset points", "va": "center"}
+            panel.annotate(f"{value:.1f}", (value, at), **place, color=colour, fontsize=6.5)
 
 
 def _draw_fraction(panel: Axes, y: float, case: Case) -> None:
@@ -115,16 +116,17 @@ def _draw_fraction(panel: Axes, y: float, case: Case) -> None:
 
 
 def _finish(panel: Axes, found: list[Case], title: str, unit: str) -> None:
-    panel.set_title(title, fontsize=10, loc="left")
+    panel.set_title(title, fontsize=10, loc="left", pad=18)
     panel.set_xscale("log")
     panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     panel.xaxis.set_minor_locator(NullLocator())
     panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}{unit}"))
     panel.grid(axis="x", alpha=0.3, linewidth=0.6)
     panel.spines[["top", "right"]].set_visible(False)
+    panel.set_ylim(len(found) - 0.4, -0.6)
     for y in range(1, len(found)):
         panel.axhline(y - 0.5, color="0.85", linewidth=0.6)
-    panel.tick_params(labelsize=8)
+    panel.tick_params(labelsize=8, labeltop=True)
     panel.tick_params(axis="y", length=0)
 
 

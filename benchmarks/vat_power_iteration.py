@@ -27,6 +27,7 @@ from fastssl.ops.unit_perturbation import unit_perturbation_reference
 CASES = [(8, 12), (8, 32)]
 EMPTY = (2, 12)
 CHANNELS, CLASSES = 3, 10
+RTOL = 5e-3  # rounding moves some values across a kink of LeakyReLU or to another maximum
 RADIUS = 8.0
 XI = 1e-2
 
@@ -67,7 +68,12 @@ def work(N: int, H: int, size: int) -> dict[str, Work]:
 
 
 def _network() -> nn.Module:
-    return build_model("conv_large", CHANNELS, CLASSES, dropout=0.0)
+    network = build_model("conv_large", CHANNELS, CLASSES, dropout=0.0)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            # A graph cannot be repeated after another forward has moved the running means.
+            module.track_running_stats = False
+    return network
 
 
 def _literal(

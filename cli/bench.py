@@ -1,6 +1,6 @@
 """`fastssl bench`: the ops' speed on this machine, against eager PyTorch and the usual forms."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @click.option(
     "--rounds", default=15, show_default=True, type=click.IntRange(3), help="Turns of each."
 )
+@click.option("--case", metavar="AxB", help="Time OPs of this shape, not of their own ones.")
 @click.option("--compile/--no-compile", default=True, help="Time torch.compile too.")
 @click.option("--plot", is_flag=True, help="Time nothing; draw a PNG of the rows there are.")
 @click.option("--out", type=click.Path(path_type=Path), help="CSV of the rows.")
@@ -32,6 +33,7 @@ def bench(
     device: str,
     threads: int,
     rounds: int,
+    case: str | None,
     compile: bool,
     plot: bool,
     out: Path | None,
@@ -49,6 +51,7 @@ def bench(
 
     if unknown := set(names) - set(harness.names()):
         raise InputError(f"OP is {min(unknown)!r}; expected one of {', '.join(harness.names())}")
+    chosen = {name: _cases(name, case) for name in names or harness.names()}
     if out is None and rows.RESULTS.is_dir():
         out = rows.RESULTS / f"{torch.device(device).type}.csv"
     if plot:
@@ -60,7 +63,7 @@ def bench(
     if compile and not harness.has_compiler():
         click.echo("torch.compile is left out: it needs a C++ compiler, and there is none")
         compile = False
-    for new in _measure(run, names or harness.names(), where, rounds, compile):
+    for new in _measure(run, chosen, where, rounds, compile):
         click.echo(_machine(new) if new[0].op == "machine" else _table(new))
         if out is not None:
             rows.append(out, new)
@@ -68,8 +71,26 @@ def bench(
         click.echo(f"\nrows appended to {out}")
 
 
+def _cases(name: str, case: str | None) -> list[tuple[int, ...]]:
+    """The shapes to time a benchmark at: its own, or the one that is asked for."""
+    from fastssl.benchmarks import harness
+
+    own = harness.load(name).CASES
+    if case is None:
+        return own
+    sizes = case.split("x")
+    if len(sizes) != len(own[0]) or not all(size.isdecimal() and int(size) for size in sizes):
+        example = "x".join(map(str, own[0]))
+        raise InputError(f"--case is {case!r}; {name} expects a shape such as {example}")
+    return [tuple(map(int, sizes))]
+
+
 def _measure(
-    run: "Run", names: Sequence[str], device: "torch.device", rounds: int, compile: bool
+    run: "Run",
+    chosen: Mapping[str, Sequence[tuple[int, ...]]],
+    device: "torch.device",
+    rounds: int,
+    compile: bool,
 ) -> "Iterator[list[Row]]":
     """The rows of the machine's own limits, then those of every case."""
     import torch
@@ -84,16 +105,16 @@ def _measure(
         Row.of(run, "machine", limit.name, "forward", dtype, "", work, times[limit.name])
         for limit, work in limits
     ]
-    for name in names:
+    for name, cases in chosen.items():
         module = harness.load(name)
-        for case in module.CASES:
+        for case in cases:
             implementations = list(module.implementations(*case, device, dtype))
             if compile:
                 implementations[2:2] = harness.compiled(implementations)
             implementations.append(harness.empty_call(module, device, dtype))
             new = []
             for mode in harness.modes(implementations[0]):
-                harness.assert_equal_results(implementations, mode)
+                harness.assert_equal_results(implementations, mode, harness.tolerance(module))
                 work = harness.total_work(module, case, dtype, mode)
                 times = harness.time_in_turns(implementations, mode, device, rounds)
                 shape = "x".join(map(str, case))

@@ -21,6 +21,15 @@ data_dir_option = click.option(
 )
 
 
+checkpoint_option = click.option(
+    "--checkpoint",
+    default="last",
+    show_default=True,
+    metavar="WHICH",
+    help="Of the run: last, best (on its validation part), or a step.",
+)
+
+
 def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """How a data set is found and read: the same for every command that names one."""
     for option in (

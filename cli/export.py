@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from fastssl.cli.data_options import checkpoint_option
 from fastssl.errors import InputError
 from fastssl.recipes.export import EXPORTS
 from fastssl.recipes.export import export as export_network
@@ -20,7 +21,8 @@ from fastssl.training.record import write_atomic
     help=f"{', '.join(EXPORTS)}.  [default: by the ending of FILE]",
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE")
-def export(run: Path, kind: str | None, out: Path) -> None:
+@checkpoint_option
+def export(run: Path, kind: str | None, out: Path, checkpoint: str) -> None:
     """Write the network that RUN trained to a FILE that needs neither the run nor its data.
 
     Whatever the format, it takes images as bytes, uint8 [N,K,H,W] for any N, of the size the
@@ -36,7 +38,7 @@ def export(run: Path, kind: str | None, out: Path) -> None:
         raise InputError(f"out: {out} is not a file name in an existing folder")
     if kind is None and (kind := out.suffix.removeprefix(".").lower()) not in EXPORTS:
         raise InputError(f"out: {out}; give --format, one of {', '.join(EXPORTS)}")
-    trained = open_trained(run, "cpu")
+    trained = open_trained(run, "cpu", checkpoint=checkpoint)
     write_atomic(out, export_network(trained, kind))
     K, H, W = trained.shape
     click.echo(

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from fastssl.errors import DivergedError, InputError
+from fastssl.errors import DivergedError, InputError, PeerError
 
 # Each is the function of that name in the module of that name, imported only when it is used.
 COMMANDS = {
@@ -83,6 +83,8 @@ def one_line() -> Iterator[None]:
         raise OneLineError(str(error), 2, error.details) from error
     except DivergedError as error:
         raise OneLineError(str(error), 1) from error
+    except PeerError as error:
+        raise click.exceptions.Exit(2) from error
     except KeyboardInterrupt as error:
         raise OneLineError("interrupted", INTERRUPTED) from error
 

@@ -3,29 +3,20 @@
 import csv
 import io
 import json
-import os
-import warnings
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import click
-import torch
-from PIL import Image
-from torch import Tensor
 from tqdm import tqdm
 
+from fastssl.classifier import Prediction, load, unreadable
+from fastssl.cli.data_options import checkpoint_option, data_dir_option
 from fastssl.cli.table import aligned
-from fastssl.data.files import find_images, read_image
+from fastssl.data.files import find_images
 from fastssl.errors import InputError
-from fastssl.recipes.trained import Trained, open_trained
 from fastssl.training.record import write_atomic
 
-IMAGES_AT_ONCE = 256  # twice that many are in memory, however many there are
 COLUMNS = ("image", "class", "confidence")
-
-Row = tuple[str, str, float]
 
 
 @click.command()
@@ -46,6 +37,8 @@ Row = tuple[str, str, float]
 @click.option(
     "--device", metavar="NAME", help="cpu, cuda, cuda:1, ...  [default: the run's, else cpu]"
 )
+@checkpoint_option
+@data_dir_option
 def predict(
     run: Path,
     images: tuple[Path, ...],
@@ -53,12 +46,15 @@ def predict(
     as_json: bool,
     skip_bad: bool,
     device: str | None,
+    checkpoint: str,
+    data_dir: str | None,
 ) -> None:
     """Class and confidence of each IMAGE, by the network that RUN trained.
 
     An IMAGE is a file of any kind that Pillow reads, or a folder: then every such file in it and
     below. Images are cut to the network's proportions, resampled to its size, and should look like
-    its training images (the digits are white on black). The run's data need not be there.
+    its training images (the digits are white on black). The run's data need not be there, but for
+    contrastive, whose network is not trained on classes: the labeled images vote.
 
     \b
     fastssl predict runs/a photo.png
@@ -69,13 +65,15 @@ def predict(
             raise InputError(f"out: {out}; expected a name that ends in {' or '.join(WRITERS)}")
         if out.is_dir() or not out.parent.is_dir():
             raise InputError(f"out: {out} is not a file name in an existing folder")
-    trained = open_trained(run, device)
+    classifier = load(run, device=device, data_dir=data_dir, checkpoint=checkpoint)
     paths = find_images(images)
     bad: dict[Path, str] = {}
     with tqdm(total=len(paths), desc="predicting", unit="image", disable=None) as progress:
-        rows = list(classify(trained, paths, bad, progress))
+        rows = list(classifier.classify(paths, bad, progress.update))
     if bad and not skip_bad:
-        raise unreadable(bad, len(paths))
+        error = unreadable(bad, len(paths))
+        way = "leave out what cannot be read with --skip-bad"
+        raise InputError(f"{error}; {way}", error.details) from error
     for path, reason in bad.items():
         click.echo(f"left out: {path} ({reason})", err=True)
     if not rows:
@@ -91,61 +89,18 @@ def predict(
         click.echo(aligned([COLUMNS, *shown], right=(2,)))
 
 
-def classify(
-    trained: Trained, paths: list[Path], bad: dict[Path, str], progress: tqdm
-) -> Iterator[Row]:
-    """Path, class name and confidence (the softmax of the class) of every file, in batches.
-
-    Files are decoded one batch ahead of the network. Those that cannot be read are added to `bad`,
-    each with the reason.
-    """
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool, warnings.catch_warnings():
-        # Half of Pillow's limit for a bomb only warns, and is a large photograph.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-
-        def decode(some: list[Path]) -> list[Future[Tensor]]:
-            return [pool.submit(read_image, path, trained.shape) for path in some]
-
-        batches = [paths[i : i + IMAGES_AT_ONCE] for i in range(0, len(paths), IMAGES_AT_ONCE)]
-        ahead = decode(batches[0])
-        for number, batch in enumerate(batches):
-            current, ahead = ahead, decode(batches[number + 1] if batches[number + 1 :] else [])
-            read: dict[Path, Tensor] = {}
-            for path, image in zip(batch, current, strict=True):
-                try:
-                    read[path] = image.result()
-                except InputError as error:
-                    bad[path] = str(error.__cause__) or type(error.__cause__).__name__
-            if read:
-                surest = trained.probabilities([torch.stack(list(read.values()))]).max(1)
-                for path, c, p in zip(
-                    read, surest.indices.tolist(), surest.values.tolist(), strict=True
-                ):
-                    yield str(path), trained.class_names[c], p
-            progress.update(len(batch))
-
-
-def unreadable(bad: dict[Path, str], total: int) -> InputError:
-    """The error that names all files that cannot be read."""
-    lines = [f"{path} cannot be read as an image ({reason})" for path, reason in bad.items()]
-    way = "leave out what cannot be read with --skip-bad"
-    if len(lines) == 1:
-        return InputError(f"image: {lines[0]}; {way}")
-    return InputError(f"image: {len(bad)} of {total} files cannot be read; {way}", lines)
-
-
-def counts(rows: list[Row]) -> str:
+def counts(rows: list[Prediction]) -> str:
     """How often each class was given, the most frequent first."""
-    found = Counter(name for _, name, _ in rows)
+    found = Counter(row.class_name for row in rows)
     return ", ".join(f"{n} {name}" for name, n in found.most_common())
 
 
-def to_json(rows: list[Row]) -> str:
+def to_json(rows: list[Prediction]) -> str:
     """A list of objects."""
     return json.dumps([dict(zip(COLUMNS, row, strict=True)) for row in rows])
 
 
-def to_csv(rows: list[Row]) -> str:
+def to_csv(rows: list[Prediction]) -> str:
     """A line an image, below a header."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

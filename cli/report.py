@@ -8,6 +8,8 @@ import click
 from fastssl.cli.table import aligned
 from fastssl.errors import InputError
 from fastssl.reporting.curves import draw_curves, short_names
+from fastssl.reporting.drawing import write_png
+from fastssl.reporting.figures import figures
 from fastssl.reporting.page import write_report
 from fastssl.reporting.results import Result, results, summaries
 from fastssl.training.record import RunFolder
@@ -29,9 +31,10 @@ def report(runs: tuple[Path, ...], outs: tuple[Path, ...]) -> None:
 
     The page is a single HTML file that needs nothing else: curves of all terms and accuracies, the
     runs overlaid; calibration, accuracy of every class, confusion matrix and the most confident
-    mistakes as images; what the algorithm adds; the split, the configuration and the environment.
-    It is made from the folders alone, and says what one of them does not have. Runs that differ by
-    their seed alone are also summed up as mean ± standard deviation.
+    mistakes as images; the figures of the algorithm's own (ccn: boundaries, corrections, learning
+    curves and more, beside the baseline where it is among the runs); the split, the configuration
+    and the environment. It is made from the folders alone, and says what one of them does not have.
+    Runs that differ by their seed alone are also summed up as mean ± standard deviation.
 
     \b
     fastssl report runs/a
@@ -70,9 +73,14 @@ def page(folders: Sequence[RunFolder], out: Path) -> list[str]:
 
 
 def plot(folders: Sequence[RunFolder], out: Path) -> list[str]:
-    """Write the curves; where they are."""
+    """Write the curves, and the algorithm's own figures beside them; where they are."""
     draw_curves(folders, out)
-    return [f"plot: {out}"]
+    lines = [f"plot: {out}"]
+    for drawing in figures(folders):
+        path = out.with_stem(f"{out.stem}-{drawing.name}")
+        write_png(drawing.figure, path)
+        lines.append(f"plot: {path}\n  {drawing.caption}")
+    return lines
 
 
 KINDS: dict[str, Callable[[Sequence[RunFolder], Path], list[str]]] = {".html": page, ".png": plot}

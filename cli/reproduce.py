@@ -1,20 +1,25 @@
 """`fastssl reproduce`: a table of results, run by run."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
+from fastssl.cli.data_options import data_dir_option
 from fastssl.cli.main import INTERRUPTED, OneLineError
 from fastssl.errors import InputError, StoppedError, unknown_name
-from fastssl.recipes.experiment import fit
-from fastssl.recipes.tables import TABLES, Table, pending
+from fastssl.recipes.runs import fit
+from fastssl.recipes.tables import TABLES
+from fastssl.recipes.tables.cells import Scale, Table, pending, runs
 from fastssl.reporting.tables import Entry, write_table
 
 
 @click.command()
 @click.argument("table", required=False)
 @click.option("--only", multiple=True, metavar="ROW", help="This row alone; may be repeated.")
-@click.option("--seeds", type=int, metavar="N", help="Runs a cell.  [default: the table's]")
+@click.option(
+    "--seeds", type=int, metavar="N", help="Runs a cell.  [default: the table's; 1 with --smoke]"
+)
 @click.option(
     "--budget",
     type=float,
@@ -23,13 +28,32 @@ from fastssl.reporting.tables import Entry, write_table
     help="Share of each recipe's steps, such as 0.1; kept apart from whole runs.  [default: 1]",
 )
 @click.option(
+    "--smoke",
+    is_flag=True,
+    help="Three steps a stage on 512 training images, to see every row go; kept apart from whole"
+    " runs.",
+)
+@data_dir_option
+@click.option("--download", is_flag=True, help="Fetch what is missing of a named data set.")
+@click.option(
+    "--device", metavar="NAME", help="cpu, cuda, cuda:1, ...  [default: cuda if usable, else cpu]"
+)
+@click.option(
     "--out",
     type=click.Path(path_type=Path),
     metavar="FOLDER",
     help="Where runs and table go.  [default: runs/reproduce/TABLE]",
 )
 def reproduce(
-    table: str | None, only: tuple[str, ...], seeds: int | None, budget: float, out: Path | None
+    table: str | None,
+    only: tuple[str, ...],
+    seeds: int | None,
+    budget: float,
+    smoke: bool,
+    data_dir: str | None,
+    download: bool,
+    device: str | None,
+    out: Path | None,
 ) -> None:
     """Train the runs behind TABLE and write it; without TABLE, list the tables there are.
 
@@ -39,25 +63,27 @@ def reproduce(
 
     \b
     fastssl reproduce digits --only muscle --seeds 3
+    fastssl reproduce muscle/table1 --smoke --data-dir FOLDER
     """  # noqa: D301  (click's mark for lines it must not join)
     if table is None:
         for name, each in TABLES.items():
-            click.echo(f"{name}  {each.title}; {len(each.cells)} cells, {each.seeds} seeds")
+            click.echo(listed(name, each))
         return
     if table not in TABLES:
         raise unknown_name("table", table, TABLES)
-    if not 0 < budget <= 1:
-        raise InputError(f"budget: {budget:g}; expected a share above 0, at most 1")
+    scale = Scale(budget, smoke)
     if seeds is not None and seeds < 1:
         raise InputError(f"seeds: {seeds}; expected 1 or more")
-    out = out or Path("runs", "reproduce", table if budget == 1 else f"{table}-budget-{budget:g}")
     chosen = TABLES[table]
-    runs = [(cell, seed) for seed in range(seeds or chosen.seeds) for cell in chosen.select(only)]
-    entries = all_entries(chosen, seeds or chosen.seeds, out)
-    title = chosen.title if budget == 1 else f"{chosen.title}, {budget:g} of the steps"
-    for number, (cell, seed) in enumerate(runs, start=1):
-        run = pending(cell, seed, budget, out)
-        place = f"[{number}/{len(runs)}] {cell.row}, {cell.column}, seed {seed}"
+    seeds = seeds or (1 if smoke else chosen.seeds)
+    out = scale.folder(out or Path("runs", "reproduce", *table.split("/")))
+    changes: dict[str, Any] = {"data.data_dir": data_dir, "device": device}
+    changes = {key: value for key, value in changes.items() if value is not None}
+    wanted = runs(chosen.select(only), seeds, out)
+    entries, title = all_entries(chosen, seeds, out), scale.title(chosen.title)
+    for number, (cell, seed) in enumerate(wanted, start=1):
+        run = pending(cell, seed, scale, out, download=download, **changes)
+        place = f"[{number}/{len(wanted)}] {cell.row}, {cell.setting or cell.column}, seed {seed}"
         if run is None:
             click.echo(f"{place}: done")
             continue
@@ -72,10 +98,21 @@ def reproduce(
     click.echo(f"table: {out / 'table.md'}\nruns: {out / 'cells.csv'}")
 
 
+def listed(name: str, table: Table) -> str:
+    """One line on a table: what it is and what it costs."""
+    first = runs(table.cells, 1, Path())
+    steps = sum(cell.config(seed).steps for cell, seed in first)
+    amount = f"{steps / 1e6:.1f} million" if steps >= 1e6 else f"{steps:,}"
+    return (
+        f"{name}  {table.title}; {len(table.cells)} cells, {table.seeds} seeds; "
+        f"cost: {len(first)} runs and {amount} steps a seed, {table.cost}"
+    )
+
+
 def all_entries(table: Table, seeds: int, out: Path) -> list[Entry]:
-    """Every run of a table, chosen now or not, seed by seed."""
+    """Every figure of a table, chosen now or not, seed by seed."""
     return [
-        Entry(cell.row, cell.column, cell.paper, seed, cell.folder(out, seed))
+        Entry(cell.row, cell.column, cell.paper, seed, cell.folder(out, seed), cell.figure)
         for cell in table.cells
         for seed in range(seeds)
     ]

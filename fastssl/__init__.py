@@ -1,20 +1,28 @@
 """Image classifiers from a handful of labels: MUSCLE and CCN on a C++/CUDA core."""
 
+import importlib
+
 import torch  # noqa: F401  (the extension links against the libraries that this loads)
 
 from fastssl import _C
 
 __version__ = "0.1.0"
-__all__ = ["LabelDiffusion", "build_info"]
+__all__ = ["Classifier", "LabelDiffusion", "build_info", "fit", "load"]
+
+# Imported when asked for, since they bring scikit-learn and all of training.
+LAZY = {
+    "Classifier": "classifier",
+    "LabelDiffusion": "estimators",
+    "fit": "classifier",
+    "load": "classifier",
+}
 
 
 def __getattr__(name: str) -> object:
-    """LabelDiffusion, imported when asked for: it brings scikit-learn."""
-    if name != "LabelDiffusion":
+    """What is in LAZY, from its module."""
+    if name not in LAZY:
         raise AttributeError(f"module 'fastssl' has no attribute {name!r}")
-    from fastssl.estimators import LabelDiffusion
-
-    return LabelDiffusion
+    return getattr(importlib.import_module(f"fastssl.{LAZY[name]}"), name)
 
 
 def build_info() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The three ways a run ends early for a reason its user can act on.
+"""The ways a run ends early for a reason its user can act on.
 
 Anything else that is raised is a bug in fastssl and keeps its traceback.
 """
@@ -25,7 +25,11 @@ class DivergedError(RuntimeError):
 
 
 class StoppedError(RuntimeError):
-    """The user pressed Ctrl-C; the run was saved and can be resumed."""
+    """Ctrl-C or SIGTERM; the run was saved and can be resumed."""
+
+
+class PeerError(RuntimeError):
+    """Another of a run's processes has failed, and has said why."""
 
 
 def unknown_name(argument: str, got: str, known: Iterable[str]) -> InputError:

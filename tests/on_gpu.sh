@@ -152,12 +152,12 @@ racecheck() { sanitize racecheck; }
 bench() {
   local rounds=15
   [ $rehearse = 0 ] || rounds=3
-  "$PYTHON" -m fastssl.cli bench --device $device --rounds $rounds \
+  "$PYTHON" -m fastssl bench --device $device --rounds $rounds \
     --out "$work/results/bench-$device.csv"
 }
 
 train() {
-  local fastssl=("$PYTHON" -m fastssl.cli) run=$work/runs/muscle steps=2000 status=0 stopper
+  local fastssl=("$PYTHON" -m fastssl) run=$work/runs/muscle steps=2000 status=0 stopper
   [ $rehearse = 0 ] || steps=40
   # Ctrl-C's signal, as soon as the first steps are logged.
   { until [ -s "$run/metrics.jsonl" ]; do sleep 0.05; done && kill -INT "$(cat "$work/pid")"; } &

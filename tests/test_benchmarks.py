@@ -25,7 +25,7 @@ def test_implementations_agree(name):
     assert implementations[0].name == "fastssl"
     assert "eager" in [each.name for each in implementations]
     for mode in harness.modes(implementations[0]):
-        harness.assert_equal_results(implementations, mode)
+        harness.assert_equal_results(implementations, mode, harness.tolerance(module))
 
 
 @pytest.mark.parametrize("name", harness.names())

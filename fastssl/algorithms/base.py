@@ -6,14 +6,21 @@ classes.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from fastssl.algorithms.contrastive import Contrastive
+from fastssl.algorithms.label_propagation import LabelPropagation, LabelPropagationConfig
 from fastssl.algorithms.loss import Loss
 from fastssl.algorithms.muscle import Muscle
+from fastssl.algorithms.ranks import ALONE, Ranks
+from fastssl.algorithms.state import State
 from fastssl.models import Backbone
+from fastssl.objectives.supervised import supervised
+
+__all__ = ["Algorithm", "Batch", "Loss", "State"]
 
 
 @dataclass(frozen=True)
@@ -26,33 +33,42 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class State:
-    """Where training stands."""
-
-    step: int  # steps done
-    epoch: int  # passes done over the unlabeled images (the labeled ones if there are no others)
+class NoSettings:
+    """The hyper-parameters of an algorithm without any."""
 
 
 class Algorithm(nn.Module):
     """Networks plus the objective that trains them.
 
     What it changes over time (a teacher, an ensemble) it keeps in parameters and buffers, so that
-    its state_dict is all of it. A subclass defines `objective`, and the rest where it differs.
+    its state_dict is all of it. A subclass defines `objective`, and the rest where it differs; its
+    `before_epoch` calls this class's.
 
     Args:
         network: the student, the network that is trained.
         config: of the subclass's `config_type`.
         muscle: the term that makes MUSCLE of it, and its hard views; None for the algorithm alone.
         num_images: training images, for an algorithm that keeps something of each.
+        propagation: of a second stage on propagated labels; None for an algorithm of one stage.
     """
 
-    config_type: ClassVar[type]  # its frozen dataclass of hyper-parameters
+    config_type: ClassVar[type] = NoSettings  # its frozen dataclass of hyper-parameters
+    needs_labels: ClassVar[bool] = True  # else no image has one, and the head learns no class
     needs_unlabeled: ClassVar[bool] = True
+    moves_images: ClassVar[bool] = False  # adds small perturbations, which bfloat16 would round
     hard_views: int = 0  # of each image, beside the weak one
     teacher_views: int = 0  # T
+    divides_by_batch: ClassVar[bool] = False  # whether l_s is a sum over L rows divided by B
+    needs_forward_mode: bool = False  # AD, through its networks
+    ranks: Ranks = ALONE  # the processes that train it, each with its share of a step's rows
 
     def __init__(
-        self, network: Backbone, config: Any, muscle: Muscle | None = None, num_images: int = 0
+        self,
+        network: Backbone,
+        config: Any,
+        muscle: Muscle | None = None,
+        num_images: int = 0,
+        propagation: LabelPropagationConfig | None = None,
     ) -> None:
         super().__init__()
         self.network = network
@@ -61,6 +77,19 @@ class Algorithm(nn.Module):
         if muscle is not None:
             self.needs_unlabeled = True
             self.hard_views = muscle.hard_views
+        self.propagation = None
+        if propagation is not None:
+            self.needs_unlabeled = True
+            self.propagation = LabelPropagation(propagation, num_images)
+        self.contrastive: Contrastive | None = None
+
+    def add_contrastive(self, term: Contrastive) -> None:
+        """One more term: NT-Xent of the student's features, projected by layers of its own."""
+        self.contrastive = term
+        projection = term.projection_head(self.network.head.in_features)
+        self.projection = projection.to(self.network.head.weight)
+        self.needs_unlabeled = True
+        self.hard_views = max(self.hard_views, term.hard_views)
 
     def loss(self, batch: Batch) -> Loss:
         """The objective on one batch, to be minimised.
@@ -68,9 +97,16 @@ class Algorithm(nn.Module):
         The student's views go through it together: one forward, one batch-norm batch.
         """
         V, B = 1 + self.hard_views, batch.views.shape[1]
-        logits = self.network(batch.views[:V].flatten(0, 1))[0].unflatten(0, (V, B))
+        outputs = self.network(batch.views[:V].flatten(0, 1))
+        logits, features = (x.unflatten(0, (V, B)) for x in outputs)
         loss = self.objective(logits, batch)
-        return loss if self.muscle is None else self.muscle(loss, logits)
+        if self.propagation is not None:
+            loss = replace(loss, terms=loss.terms | self.propagation.terms())
+        if self.muscle is not None:
+            loss = self.muscle(loss, logits, self.ranks)
+        if self.contrastive is not None:
+            loss = self.contrastive(loss, self.projection(features))
+        return loss
 
     def objective(self, logits: Tensor, batch: Batch) -> Loss:
         """The objective, given the student's logits [V,B,C] for the batch."""
@@ -80,6 +116,14 @@ class Algorithm(nn.Module):
     def evaluated(self) -> Backbone:
         """The network the paper evaluates, whose logits are the first of `predictors`."""
         return self.network
+
+    def supervised_loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """l_s of the weak views, given their logits [B,C], from real labels or propagated ones."""
+        if self.propagation is not None:
+            return self.propagation(logits, batch.labels, batch.index)
+        L, B = len(batch.labels), len(logits)
+        l_s = supervised(logits[:L], batch.labels)
+        return l_s * (L / B) if self.divides_by_batch else l_s
 
     def predict(self, images: Tensor) -> Tensor:
         """Logits [N,C] of the network the paper evaluates, for normalised images [N,K,H,W]."""
@@ -99,7 +143,9 @@ class Algorithm(nn.Module):
         return {}
 
     def before_epoch(self, state: State) -> None:
-        """Called before the first step of each pass over the images."""
+        """Called before the first step of each pass over the images, and of each stage."""
+        if self.propagation is not None:
+            self.propagation.before_epoch(state, self.network)
 
     def after_step(self, state: State) -> None:
         """Called after each optimiser step."""

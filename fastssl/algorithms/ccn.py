@@ -102,14 +102,22 @@ class CCN(Algorithm):
         config: of the terms.
         muscle: None; this algorithm does not take the term.
         num_images: N, training images.
+        propagation: None; this algorithm has one stage.
     """
 
     config_type = CCNConfig
+    moves_images = True
 
     def __init__(
-        self, network: Backbone, config: CCNConfig, muscle: None = None, num_images: int = 0
+        self,
+        network: Backbone,
+        config: CCNConfig,
+        muscle: None = None,
+        num_images: int = 0,
+        propagation: None = None,
     ) -> None:
         super().__init__(network, config, muscle)
+        self.needs_forward_mode = config.adversarial > 0  # the exact direction
         self.second = _another(network)
         if config.correction:
             num_classes, num_features = network.head.out_features, network.head.in_features
@@ -137,7 +145,9 @@ class CCN(Algorithm):
             )
             probabilities = corrected.softmax(1)
             terms["ensemble_c"] = self.ensemble.distance(probabilities, batch.index[L:])
-            self.ensemble.update(probabilities, batch.index[L:])
+            self.ensemble.update(
+                self.ranks.gather(probabilities), self.ranks.gather(batch.index[L:])
+            )
         weights = {
             "entropy": self.config.entropy,
             "adversarial": self.config.adversarial,
@@ -158,7 +168,10 @@ class CCN(Algorithm):
         terms = {"supervised": supervised(labeled_logits, labels)}
         with frozen_statistics(network) if by_labeled else nullcontext():
             if config.adversarial:
-                outputs, perturbation = forward_and_perturbation(network, unlabeled, config.radius)
+                start = self.ranks.randn_like(unlabeled)
+                outputs, perturbation = forward_and_perturbation(
+                    network, unlabeled, config.radius, start=start
+                )
             else:
                 outputs = network(unlabeled)
         logits, features = outputs

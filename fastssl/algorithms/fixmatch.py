@@ -12,12 +12,12 @@ from torch import Tensor
 
 from fastssl.algorithms.average import WeightAverage
 from fastssl.algorithms.base import Algorithm, Batch, State
+from fastssl.algorithms.label_propagation import LabelPropagationConfig
 from fastssl.algorithms.loss import Loss
 from fastssl.algorithms.muscle import Muscle
 from fastssl.errors import InputError
 from fastssl.models import Backbone
 from fastssl.objectives.pseudo_label import pseudo_label
-from fastssl.objectives.supervised import supervised
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,15 @@ class FixMatch(Algorithm):
         config: FixMatchConfig,
         muscle: Muscle | None = None,
         num_images: int = 0,
+        propagation: LabelPropagationConfig | None = None,
     ) -> None:
-        super().__init__(network, config, muscle, num_images)
+        super().__init__(network, config, muscle, num_images, propagation)
         self.average = WeightAverage(network, config.decay)
 
     def objective(self, logits: Tensor, batch: Batch) -> Loss:
         """l_s of the labeled rows and l_p of the others, given logits [V,B,C]."""
         L = len(batch.labels)
-        l_s = supervised(logits[0, :L], batch.labels)
+        l_s = self.supervised_loss(logits[0], batch)
         l_p, kept = pseudo_label(logits[0, L:], logits[1:, L:], self.config.threshold)
         return Loss(
             l_s + self.config.weight * l_p,

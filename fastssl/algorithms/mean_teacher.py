@@ -13,13 +13,13 @@ from torch import Tensor
 
 from fastssl.algorithms.average import WeightAverage
 from fastssl.algorithms.base import Algorithm, Batch, State
+from fastssl.algorithms.label_propagation import LabelPropagationConfig
 from fastssl.algorithms.loss import Loss
 from fastssl.algorithms.muscle import Muscle
 from fastssl.algorithms.ramps import ramp_up
 from fastssl.errors import InputError
 from fastssl.models import Backbone
 from fastssl.objectives.consistency import consistency
-from fastssl.objectives.supervised import supervised
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class MeanTeacher(Algorithm):
     """
 
     config_type = MeanTeacherConfig
+    divides_by_batch = True
     teacher_views = 1
 
     def __init__(
@@ -56,19 +57,19 @@ class MeanTeacher(Algorithm):
         config: MeanTeacherConfig,
         muscle: Muscle | None = None,
         num_images: int = 0,
+        propagation: LabelPropagationConfig | None = None,
     ) -> None:
-        super().__init__(network, config, muscle, num_images)
+        super().__init__(network, config, muscle, num_images, propagation)
         self.teacher = WeightAverage(network, config.decay)
         self.register_buffer("consistency_weight", torch.zeros(()))
         self.before_epoch(State(step=0, epoch=0))
 
     def objective(self, logits: Tensor, batch: Batch) -> Loss:
         """One target of the teacher's for all of the student's views, given logits [V,B,C]."""
-        V, B, _ = logits.shape
-        L = len(batch.labels)
+        V = len(logits)
         with torch.no_grad():
             target, _ = self.teacher(batch.views[V])
-        l_s = supervised(logits[0, :L], batch.labels) * (L / B)
+        l_s = self.supervised_loss(logits[0], batch)
         l_c = consistency(target.expand_as(logits).flatten(0, 1), logits.flatten(0, 1))
         return Loss(
             l_s + self.consistency_weight * l_c,
@@ -89,6 +90,7 @@ class MeanTeacher(Algorithm):
 
     def before_epoch(self, state: State) -> None:
         """The weight of l_c rises in the first epochs."""
+        super().before_epoch(state)
         ramp = ramp_up(state.epoch, self.config.ramp_epochs)
         self.consistency_weight.fill_(self.config.weight * ramp)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from fastssl.algorithms.loss import Loss
+from fastssl.algorithms.ranks import ALONE, Ranks
 from fastssl.errors import InputError
 from fastssl.objectives.mutual_information import mutual_information
 
@@ -28,9 +29,9 @@ class Muscle:
         if self.hard_views < 1:
             raise InputError(f"muscle.hard_views: {self.hard_views}; expected 1 or more")
 
-    def __call__(self, loss: Loss, logits: Tensor) -> Loss:
-        """The loss with the term, given logits [V,B,C] of the views."""
-        information = mutual_information(logits[0], logits[1:])
+    def __call__(self, loss: Loss, logits: Tensor, ranks: Ranks = ALONE) -> Loss:
+        """The loss with the term of all processes' rows, given logits [V,B,C] of the views."""
+        information = mutual_information(logits[0], logits[1:], group=ranks.group)
         return Loss(
             loss.total - self.alpha * information,
             loss.terms | {"mutual_information": information.detach()},

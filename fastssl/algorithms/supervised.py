@@ -9,7 +9,6 @@ from torch import Tensor
 
 from fastssl.algorithms.base import Algorithm, Batch
 from fastssl.algorithms.loss import Loss
-from fastssl.objectives.supervised import supervised
 
 
 @dataclass(frozen=True)
@@ -24,13 +23,14 @@ class Supervised(Algorithm):
     needs_unlabeled = False
 
     def loss(self, batch: Batch) -> Loss:
-        """Without MUSCLE the labeled rows alone go through the network."""
-        if self.muscle is None:
+        """Only rows of which the objective says something go through the network."""
+        propagated = self.propagation is not None and self.propagation.is_second_stage
+        if self.muscle is None and self.contrastive is None and not propagated:
             L = len(batch.labels)
             batch = Batch(batch.views[:, :L], batch.labels, batch.index[:L])
         return super().loss(batch)
 
     def objective(self, logits: Tensor, batch: Batch) -> Loss:
         """l_s, given logits [V,B,C]."""
-        l_s = supervised(logits[0, : len(batch.labels)], batch.labels)
+        l_s = self.supervised_loss(logits[0], batch)
         return Loss(l_s, {"supervised": l_s.detach()})

@@ -1,4 +1,4 @@
-"""Images in, views out: sources, label splits, view policies, two streams of images.
+"""Images in, views out: sources, label splits, two streams of views.
 
 A leaf of the package: it knows nothing of networks, objectives or training.
 """

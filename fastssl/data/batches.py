@@ -1,6 +1,6 @@
 """The two streams of a training run: every step's images as views, on the device.
 
-V views, B rows of which the first L are labeled, K channels, H x W pixels.
+V views, B rows of which the first L are labeled, K channels, S x S pixels.
 """
 
 from collections.abc import Sequence
@@ -8,12 +8,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from fastssl.data.normalise import normalise
 from fastssl.data.philox import Purpose
 from fastssl.data.residence import Gatherer, fits
 from fastssl.data.sources import Source
 from fastssl.data.splits import LabelSplit
 from fastssl.data.streams import ALONE, Shard, Stream
-from fastssl.data.views import ViewPolicy, augment, normalise
+from fastssl.ops import augment
+from fastssl.ops.policies import Policy
 
 
 class TwoStreams:
@@ -29,7 +31,7 @@ class TwoStreams:
         self,
         source: Source,
         split: LabelSplit,
-        policies: Sequence[ViewPolicy],
+        policies: Sequence[Policy],
         *,
         labeled_rows: int,
         unlabeled_rows: int,
@@ -37,6 +39,8 @@ class TwoStreams:
         device: torch.device,
         shard: Shard = ALONE,
         resident: bool | None = None,
+        dtype: torch.dtype = torch.float32,
+        memory_format: torch.memory_format = torch.contiguous_format,
     ) -> None:
         """Put the images where they will be read from.
 
@@ -44,35 +48,49 @@ class TwoStreams:
             source: the data set.
             split: which of its images are labeled.
             policies: one a view, V of them; points have no views, each is the point itself.
-            labeled_rows: L, labeled images a step over all ranks, at least 1.
+            labeled_rows: L, labeled images a step over all ranks; 0 where no label is wanted: the
+                labeled images are then among the unlabeled ones.
             unlabeled_rows: B - L, unlabeled images a step; none where the split has none.
             seed: of the run.
             device: where the batches are wanted.
             shard: which of several ranks this is.
             resident: whether all images go to the device; None where they fit.
+            dtype: of the views, float32 or bfloat16; points stay float32.
+            memory_format: of the views as one batch, contiguous_format or channels_last.
 
         Raises:
             InputError: rows that do not divide by the ranks.
         """
         resident = fits(source.images, device) if resident is None else resident
         home = device if resident else torch.device("cpu")
-        parts = [(split.labeled, labeled_rows, Purpose.LABELED_STREAM)]
-        if split.unlabeled and unlabeled_rows:
-            parts.append((split.unlabeled, unlabeled_rows, Purpose.UNLABELED_STREAM))
+        labeled, unlabeled = split.labeled, split.unlabeled
+        if not labeled_rows:
+            labeled, unlabeled = (), tuple(sorted(labeled + unlabeled))
+        parts = [
+            (part, rows, purpose)
+            for part, rows, purpose in (
+                (labeled, labeled_rows, Purpose.LABELED_STREAM),
+                (unlabeled, unlabeled_rows, Purpose.UNLABELED_STREAM),
+            )
+            if part and rows
+        ]
         self.streams = [
             Stream(torch.tensor(part, device=home), rows, seed, purpose, shard)
             for part, rows, purpose in parts
         ]
         self.policies = tuple(policies)
         self.seed = seed
+        self.dtype, self.memory_format = dtype, memory_format
         self.device = device
         self.images = source.images.to(home)
         self.labels = source.labels.to(home)
         self.gatherer = None if resident else Gatherer(self.images, self.positions, device)
         self.mean, self.std = source.mean.to(device), source.std.to(device)
         rows = [torch.arange(rows)[shard.rows(rows)] for _, rows, _ in parts]
-        self.labeled_rows = len(rows[0])
-        # A row's number in the whole step, so that its views do not depend on the ranks.
+        self.labeled_rows = len(rows[0]) if labeled_rows else 0
+        self.step = torch.zeros((), dtype=torch.int64, device=device)
+        # A row's number in the whole step, so that its views do not depend on the ranks, and an
+        # image that comes twice in a step looks different.
         self.row = torch.cat([rows[0], *(own + labeled_rows for own in rows[1:])]).to(device)
 
     @property
@@ -85,7 +103,7 @@ class TwoStreams:
         return torch.cat([stream.at(step) for stream in self.streams])
 
     def at(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Normalised views float32 [V,B,K,H,W] of one step, labels int64 [L] of rows [0, L).
+        """Normalised views [V,B,K,S,S] of one step, labels int64 [L] of rows [0, L).
 
         And the rows' positions among the training images, int64 [B].
         """
@@ -100,9 +118,11 @@ class TwoStreams:
             images,
             self.policies,
             seed=self.seed,
-            step=step,
+            step=self.step.fill_(step),  # a kernel's argument, where a new tensor would be a copy
             index=self.row,
             mean=self.mean,
             std=self.std,
+            dtype=self.dtype,
+            memory_format=self.memory_format,
         )
         return views, labels, index

@@ -1,8 +1,8 @@
 """Counter-based random numbers: a draw is a function of its name, not of the draws before it.
 
-Two users. `permutation` orders images on the host (splits, streams); `philox` gives the view
-parameters on whatever device the images are on. Both generators are fixed by publication, so a
-seed means the same split and the same views on every machine and under every torch version.
+Two users. `permutation` orders images on the host (splits, streams); `philox` draws the points of
+two_spirals. Both generators are fixed by publication, so a seed means the same split and the same
+points on every machine and under every torch version.
 
 Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 """

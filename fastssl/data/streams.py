@@ -69,4 +69,7 @@ class Stream:
 def _one_pass(stream: Stream, number: int) -> Tensor:
     """The images of one pass in their order; kept, since a long pass serves many steps."""
     order = permutation(len(stream.images), seed=stream.seed, purpose=stream.purpose, number=number)
-    return stream.images[torch.from_numpy(order).to(stream.images.device)]
+    positions, device = torch.from_numpy(order), stream.images.device
+    if device.type == "cuda":  # so that the host need not wait for the device
+        positions = positions.pin_memory()
+    return stream.images[positions.to(device, non_blocking=True)]

@@ -44,6 +44,11 @@ class TemporalEnsemble(nn.Module):
         An image that stands in several rows is updated once a row, each time by the mean of its
         predictions: the order of rows does not matter, on any device.
         """
+        # A sum in bfloat16, as autocast would have it, stands still after 256 images.
+        with torch.autocast(self.mean.device.type, enabled=False):
+            self._update(probabilities, index)
+
+    def _update(self, probabilities: Tensor, index: Tensor) -> None:
         same = (index.unsqueeze(0) == index.unsqueeze(1)).to(self.mean.dtype)  # [B,B]
         rows = same.sum(1, keepdim=True)
         first = same.argmax(1)  # so that rows of one image write exactly the same

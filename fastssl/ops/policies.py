@@ -4,7 +4,7 @@ Each becomes a plan and tables (plans.py). Images are S x S pixels.
 """
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 from fastssl.ops.plans import (
     LEVEL_ONE,
@@ -335,28 +335,41 @@ class Digits:
 
 
 Policy = NoAugment | Weak | IICHard | RandAugment | Digits
-POLICY_NAMES = ("none", "weak", "iic_hard", "rand_augment", "digits")
+POLICIES: dict[str, type[Policy]] = {
+    "none": NoAugment,
+    "weak": Weak,
+    "iic_hard": IICHard,
+    "rand_augment": RandAugment,
+    "digits": Digits,
+}
+POLICY_NAMES = (*POLICIES, *(f"rand_augment_{preset}" for preset in MAGNITUDES))
 
 
-def named_policy(name: str, size: int = 32) -> Policy:
+def named_policy(name: str, size: int = 32, weak: Weak | None = None) -> Policy:
     """The policy of that name as the papers use it on images of 32 pixels, scaled to `size`.
 
-    `rand_augment` is the google preset; `rand_augment_kekmodel` and `rand_augment_usb` the others.
+    Args:
+        name: one of `POLICY_NAMES`; `rand_augment` is its google preset.
+        size: S.
+        weak: the weak view of these images; RandAugment starts with it, and the hard view of IIC
+            flips if it does. None for a translation by an eighth of the side, and a flip.
+
+    Raises:
+        ValueError: there is no policy of that name.
     """
-    weak = Weak(translate=size // 8, flip=True)
+    weak = weak or Weak(translate=size // 8, flip=True)
     if name == "none":
         return NoAugment()
     if name == "weak":
         return weak
     if name == "iic_hard":
-        return IICHard(crop=round(size * 20 / 32))
+        return IICHard(crop=round(size * 20 / 32), flip=weak.flip)
     if name == "digits":
         return Digits(rotate=30, scale=0.3, shear=0.3, translate=size / 8, noise=0.1)
-    family, _, preset = name.partition("rand_augment")
-    if not family and (preset == "" or preset.removeprefix("_") in MAGNITUDES):
-        preset = preset.removeprefix("_") or "google"
-        fill = 127 if preset == "google" else 0
-        return RandAugment.preset(preset, Weak(translate=size // 8, flip=True, fill=fill))
+    if name in POLICY_NAMES:
+        preset = name.removeprefix("rand_augment").removeprefix("_") or "google"
+        fill = 127 if preset == "google" else weak.fill
+        return RandAugment.preset(preset, replace(weak, fill=fill))
     raise ValueError(f"policy: unknown name {name!r}; known: {', '.join(POLICY_NAMES)}")
 
 

@@ -5,22 +5,47 @@ Command:
     fastssl train ccn --data digits --labels 20
     fastssl train ccn --data cifar10 --labels 1000 [--variant baseline|no-ml|no-ccn|no-vat]
 
-Cost: two_spirals about a minute on one core; the others not measured.
+Cost: on one core of a 2026 server processor, two_spirals about 10 s (baseline 4 s), digits 30 s.
+Estimated, not measured: MNIST 25 min, from 1.6 s for a step of 32 + 128 rows; CIFAR-10 40 s a step,
+from its operations: it wants a GPU.
 
 Result: not yet reproduced. The paper's errors in % of `full`: MNIST with 100 labels 0.42, SVHN with
 1000 labels 3.36, CIFAR-10 with 1000 labels 12.05, CIFAR-100 with 10000 labels 35.28 (tables 2, 4).
 
 The paper leaves open eta, lambda, alpha, mu, the radius, the optimiser's constants, the batch and
 the views. Ours: 1, 1, 0.6 and 30 (100 for CIFAR-100); Adam at 1e-3 whose rate and beta1 fall over
-the last sixth of the steps; 32 labeled and 128 unlabeled rows; views moved by up to 2 pixels. The
-radius is in units of normalised images. Running statistics move by the labeled rows, or by the
-unlabeled ones on data sets that are trained with fewer than 500 labels.
+the last sixth of the steps; 32 labeled and 128 unlabeled rows; views moved by up to 2 pixels with
+reflection, those of CIFAR also mirrored. The radius is in units of normalised images. Running
+statistics move by the labeled rows, or by the unlabeled ones on data sets that are trained with
+fewer than 500 labels. What differs
+from this on a data set is in SETTINGS.
+
+two_spirals: the learning rate and eta were chosen on 500 training points held out, seeds 10 to 12,
+never on the test points. One grid for `full` and `baseline`, on which eta does not act; accuracy of
+net 1 in %, each the mean over the three seeds, with 300 steps, radius 0.2, 32 + 64 rows:
+
+    optim.lr              0.001   0.003
+    full, eta 1           99.53   99.73
+    full, eta 3           99.47   99.80
+    baseline              97.27   97.53
+
+In `no-ml` at the chosen pair (seeds 10 and 11), of the 500 points and over the evaluations every 20
+steps, 40 corrections were true and 4 false; CCN ended at 99.8, net 1 at 99.7.
+
+On the 2,000 test points there are few seeds so far, which do not show the paper's claims: `full`
+99.95, 99.70, 99.65 and `baseline` 99.90, 99.45, 99.65 (seeds 0 to 2); in `no-ml` CCN ended at 99.30
+and 99.50 where net 1 had 99.65 and 99.60, with 104 true and 242 false corrections (seeds 0 and 1).
+
+digits: one seed of the grid so far (seed 10, 200 images held out): at rate 0.001 `full` 94.5 with
+radius 1 and 2, `no-vat` 94.5, `baseline` 95.5; at 0.003 and radius 1 `full` 94.5. So the constants
+are starting points. Those of MNIST are scaled from them, with as many steps as half an hour on one
+core takes, and are not tuned.
 """
 
 from dataclasses import dataclass, replace
 
 from fastssl.algorithms import named
-from fastssl.data.views import ViewPolicy
+from fastssl.ops.policies import Digits, NoAugment, Policy, Weak
 from fastssl.recipes.config import (
     Config,
     DataConfig,
@@ -30,6 +55,8 @@ from fastssl.recipes.config import (
     ViewsConfig,
 )
 
+MOVED, MIRRORED = Weak(translate=2), Weak(translate=2, flip=True)
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -38,20 +65,44 @@ class Setting:
     network: str
     steps: int
     radius: float
+    adversarial: float = 1.0
     ensemble: float = 30.0
     statistics: str = "labeled"
     lr: float = 1e-3
-    translate: float = 2.0
+    weak: Policy = MOVED
+    labeled_rows: int = 32
+    unlabeled_rows: int = 128
+    every: int | None = None  # steps between two evaluations; None for a hundredth of the run
 
 
 EPOCHS = 300  # CIFAR: 49,000 unlabeled images, 128 a step
 SETTINGS = {
-    "two_spirals": Setting("mlp", 3000, 0.1, statistics="unlabeled", translate=0.0),
-    "digits": Setting("small_cnn", 1000, 1.0, statistics="unlabeled", translate=1.0),
-    "mnist": Setting("small_cnn", 10_000, 2.0, statistics="unlabeled"),
+    "two_spirals": Setting(
+        *("mlp", 300, 0.2, 3.0),
+        statistics="unlabeled",
+        lr=3e-3,
+        unlabeled_rows=64,
+        weak=NoAugment(),
+        every=20,
+    ),
+    "digits": Setting(
+        *("small_cnn", 300, 1.0),
+        statistics="unlabeled",
+        labeled_rows=20,
+        unlabeled_rows=64,
+        weak=Digits(translate=1),
+        every=50,
+    ),
+    "mnist": Setting(
+        *("small_cnn", 1700, 3.0),
+        statistics="unlabeled",
+        lr=2e-3,
+        unlabeled_rows=64,
+        every=425,
+    ),
     "svhn": Setting("conv_large", EPOCHS * 565, 3.5),
-    "cifar10": Setting("conv_large", EPOCHS * 383, 8.0),
-    "cifar100": Setting("conv_large", EPOCHS * 313, 8.0, ensemble=100.0),
+    "cifar10": Setting("conv_large", EPOCHS * 383, 8.0, weak=MIRRORED),
+    "cifar100": Setting("conv_large", EPOCHS * 313, 8.0, ensemble=100.0, weak=MIRRORED),
 }
 
 
@@ -63,14 +114,20 @@ def recipe(data: str, algorithm: str) -> Config:
         algorithm=replace(
             known.config,
             radius=setting.radius,
+            adversarial=setting.adversarial,
             ensemble=setting.ensemble,
             statistics=setting.statistics,
         ),
         muscle=known.muscle,
-        data=DataConfig(source=data, labeled_rows=32, unlabeled_rows=128),
-        views=ViewsConfig(weak=ViewPolicy(translate=setting.translate), hard=ViewPolicy()),
+        propagation=known.propagation,
+        data=DataConfig(
+            source=data,
+            labeled_rows=setting.labeled_rows,
+            unlabeled_rows=setting.unlabeled_rows,
+        ),
+        views=ViewsConfig(weak=setting.weak, hard=NoAugment()),
         model=ModelConfig(name=setting.network),
         optim=OptimConfig(lr=setting.lr, optimizer="adam", weight_decay=0.0, schedule="linear_end"),
         steps=setting.steps,
-        eval=EvalConfig(every=max(50, setting.steps // 100)),
+        eval=EvalConfig(every=setting.every or setting.steps // 100),
     )

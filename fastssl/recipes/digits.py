@@ -26,7 +26,7 @@ class look like another class's, MUSCLE can merge the two, as in seed 4. Many un
 """
 
 from fastssl.algorithms import named
-from fastssl.data.views import ViewPolicy
+from fastssl.ops.policies import Digits
 from fastssl.recipes.config import (
     Config,
     DataConfig,
@@ -45,10 +45,12 @@ def recipe(algorithm: str) -> Config:
         algorithm_name=algorithm,
         algorithm=known.config,
         muscle=known.muscle,
+        propagation=known.propagation,
+        contrastive=known.contrastive,
         data=DataConfig(source="digits", labeled_rows=16, unlabeled_rows=112),
         views=ViewsConfig(
-            weak=ViewPolicy(rotate=15, scale=0.15, shear=0.15, translate=1, noise=0.02),
-            hard=ViewPolicy(rotate=30, scale=0.3, shear=0.3, translate=1, noise=0.1),
+            weak=Digits(rotate=15, scale=0.15, shear=0.15, translate=1, noise=0.02),
+            hard=Digits(rotate=30, scale=0.3, shear=0.3, translate=1, noise=0.1),
         ),
         model=ModelConfig(name="small_cnn"),
         optim=OptimConfig(lr=LEARNING_RATE.get(algorithm, 0.2), weight_decay=1e-2),

@@ -1,34 +1,41 @@
-"""Where data, model, algorithm and engine meet: building, starting and resuming a run."""
+"""Where data, model and algorithm meet: an experiment, built from its configuration."""
 
-import platform
-import sys
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-import fastssl
 from fastssl.algorithms import named
-from fastssl.algorithms.base import Algorithm, Batch
-from fastssl.data.batches import TwoStreams
-from fastssl.data.sources import Source, load_source, resolve_source
-from fastssl.data.sources.image_folder import duplicates
-from fastssl.data.splits import LabelSplit, draw_split
-from fastssl.data.views import normalise
+from fastssl.algorithms.base import Algorithm
+from fastssl.algorithms.ranks import ALONE, Ranks
+from fastssl.algorithms.state import TrainingImages
+from fastssl.data.normalise import normalise
+from fastssl.data.sources import UNKNOWN, Source, resolve_source
+from fastssl.data.splits import LabelSplit
+from fastssl.data.streams import Shard
 from fastssl.errors import InputError
-from fastssl.models import build_model
+from fastssl.models import make_network
+from fastssl.ops.policies import Policy
 from fastssl.recipes import recipe
-from fastssl.recipes.config import Config, DataConfig, from_json, leaves, override
-from fastssl.recipes.outcome import describe_data, keep_predictions
-from fastssl.training.checkpoint import Checkpoints
+from fastssl.recipes.config import Config, override
+from fastssl.recipes.data import make_split, read_source
+from fastssl.recipes.initialise import Origin
+from fastssl.recipes.views import check_views
+from fastssl.training.checkpoint import Checkpoints, Identity
 from fastssl.training.device import resolve_device
-from fastssl.training.engine import train
-from fastssl.training.evaluation import NOT_EVALUATED, ROWS, Evaluation, evaluate_on
-from fastssl.training.record import MetricsLog, RunFolder, read_metrics, write_atomic
-from fastssl.training.tensorboard import event_writer
+from fastssl.training.distributed import local_device, synchronise_batch_norm
+from fastssl.training.evaluation import (
+    NOT_EVALUATED,
+    ROWS,
+    Evaluation,
+    evaluate_on,
+    predict_all,
+    predict_nearest,
+)
+from fastssl.training.record import RunFolder
 
 
 @dataclass(frozen=True)
@@ -40,16 +47,33 @@ class Experiment:
     split: LabelSplit
     algorithm: Algorithm
     device: torch.device
+    origin: Origin | None = None  # of its weights, if it starts from another run's
 
     def checkpoints(self, folder: RunFolder) -> Checkpoints:
         """The checkpoints of this experiment in a run's folder."""
-        name, fingerprint = self.config.algorithm_name, self.source.fingerprint
-        return Checkpoints(folder.checkpoints, name, fingerprint)
+        return run_checkpoints(
+            folder, self.config, self.source.fingerprint, self.split.to_json().encode()
+        )
 
     def inputs(self, images: Tensor) -> Tensor:
         """Images uint8 [N,K,H,W] as the network sees them: float32, normalised, on the device."""
         mean, std = (x.to(self.device) for x in (self.source.mean, self.source.std))
         return normalise(images.to(self.device), mean, std)
+
+    @property
+    def policies(self) -> list[Policy]:
+        """One a view of a step: the student's weak one, its hard ones, its teacher's weak ones."""
+        views, algorithm = self.config.views, self.algorithm
+        hard, teacher = [views.hard] * algorithm.hard_views, [views.weak] * algorithm.teacher_views
+        return [views.weak, *hard, *teacher]
+
+    @property
+    def test_part(self) -> tuple[Tensor, Tensor]:
+        """Images and labels that are tested on at `test_positions`."""
+        source = self.source
+        if len(source.test_labels):
+            return source.test_images, source.test_labels
+        return source.images, source.labels
 
     @property
     def test_positions(self) -> Sequence[int]:
@@ -64,51 +88,68 @@ class Experiment:
 
     def test_evaluation(self) -> Evaluation:
         """How each network does on the test part; empty without test images."""
-        source, positions = self.source, self.test_positions
-        if len(source.test_labels):
-            return self._evaluate(source.test_images, source.test_labels, positions)
-        return self._evaluate(source.images, source.labels, positions)
+        subclasses = self.source.subclasses
+        if subclasses is not None:
+            own = len(self.source.test_labels) > 0
+            subclasses = subclasses.test_labels if own else subclasses.labels
+        return self._evaluate(*self.test_part, subclasses, self.test_positions)
 
     def validation_evaluation(self) -> Evaluation:
         """How each network does on the validation part; empty if there is none."""
-        positions = self.split.validation[: self.config.eval.images]
-        return self._evaluate(self.source.images, self.source.labels, positions)
+        source, positions = self.source, self.split.validation[: self.config.eval.images]
+        subclasses = source.subclasses and source.subclasses.labels
+        return self._evaluate(source.images, source.labels, subclasses, positions)
 
-    def _evaluate(self, images: Tensor, labels: Tensor, positions: Sequence[int]) -> Evaluation:
-        """On those at `positions` of images uint8 [N,K,H,W]; few are read at once."""
+    def _evaluate(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        subclasses: Tensor | None,
+        positions: Sequence[int],
+    ) -> Evaluation:
+        """On those at `positions` of images uint8 [N,K,H,W]; few are read at once.
+
+        Images of subclasses without labels are also measured apart, and so are the others.
+        """
         if not positions:
             return NOT_EVALUATED
         chosen = torch.tensor(positions)
+        predicted = self.predict(self._batches(images, chosen))
+        groups = {}
+        if self.split.sequestered:
+            unlabeled = torch.isin(subclasses[chosen], torch.tensor(self.split.sequestered))
+            groups = {"labeled_subclasses": ~unlabeled, "unlabeled_subclasses": unlabeled}
+        return evaluate_on(self.algorithm, predicted, labels[chosen], groups)
 
-        def batches() -> Iterator[Tensor]:
-            for rows in chosen.split(ROWS):
-                yield self.inputs(images[rows])
+    def predict(self, batches: Iterable[Tensor]) -> dict[str, Tensor]:
+        """Logits [N,C] of every network, on the host, for batches of `inputs`.
 
-        return evaluate_on(self.algorithm, batches(), labels[chosen].to(self.device))
+        Pre-training leaves the head without classes: then the labeled training images vote.
+        """
+        if self.algorithm.needs_labels:
+            found = predict_all(self.algorithm, batches)
+        else:
+            labeled = torch.tensor(self.split.labeled)
+            known, labels = self._batches(self.source.images, labeled), self.source.labels[labeled]
+            found = predict_nearest(self.algorithm, known, labels, batches)
+        return {name: logits.cpu() for name, logits in found.items()}
 
-    def remarks(self) -> list[str]:
-        """What its user should know about the data, a line each."""
-        source, split = self.source, self.split
-        lines = []
-        if source.files and source.files.skipped:
-            skipped = source.files.skipped
-            lines.append(f"{len(skipped)} files left out, cannot be read: {_first(skipped)}")
-        if not self.num_test:
-            lines.append(
-                "no test figure: the data has no test images, and nothing was held out; that needs "
-                "two labeled images of each class and --holdout above 0"
-            )
-        trained = [*split.labeled, *split.unlabeled, *split.validation]
-        if same := duplicates(source, list(split.test), trained):
-            listed = _first([f"{tested} = {known}" for tested, known in same])
-            lines.append(f"{len(same)} test images are in the training part too: {listed}")
-        return lines
+    def training_images(self) -> TrainingImages:
+        """The images of both streams, without augmentation."""
+        split, source = self.split, self.source
+        index = torch.tensor(sorted([*split.labeled, *split.unlabeled]))
+        labels = torch.full_like(source.labels, UNKNOWN)
+        labels[list(split.labeled)] = source.labels[list(split.labeled)]
+        return TrainingImages(
+            index.to(self.device),
+            labels[index].to(self.device),
+            lambda: self._batches(source.images, index),
+        )
 
-
-def _first(items: Sequence[str], most: int = 10) -> str:
-    """The first of a list in one line; `fastssl data info` has them all."""
-    more = f"; and {len(items) - most} more" if len(items) > most else ""
-    return "; ".join(items[:most]) + more
+    def _batches(self, images: Tensor, positions: Tensor) -> Iterator[Tensor]:
+        """Images at positions int64 [n] as `inputs`, few at once."""
+        for rows in positions.split(ROWS):
+            yield self.inputs(images[rows])
 
 
 def configure(algorithm: str, data: str, changes: dict[str, Any]) -> Config:
@@ -126,64 +167,15 @@ def configure(algorithm: str, data: str, changes: dict[str, Any]) -> Config:
     return override(config, {"device": str(device)})
 
 
-def read_source(config: DataConfig, *, download: bool = False) -> Source:
-    """The data set of a configuration.
-
-    Raises:
-        InputError: it is not there, or damaged.
-    """
-    return load_source(
-        config.source,
-        data_dir=config.data_dir,
-        download=download,
-        image_size=config.image_size,
-        skip_bad=config.skip_bad,
-    )
-
-
-def make_split(source: Source, config: DataConfig, seed: int) -> LabelSplit:
-    """The label split of a configuration: read from its file, or drawn.
-
-    Raises:
-        InputError: the file is of other data, or other values are given beside it; or as
-            `draw_split`.
-    """
-    if config.split is None:
-        return draw_split(
-            source,
-            num_labels=config.labels,
-            num_validation=config.validation,
-            holdout=config.holdout,
-            rule=config.rule,
-            ratio=config.ratio,
-            seed=seed,
-        )
-    plain = DataConfig(source=config.source)
-    for key in ("labels", "validation", "holdout", "rule", "ratio"):
-        if getattr(config, key) != getattr(plain, key):
-            raise InputError(f"split: {config.split} says it all; leave out data.{key}")
-    return read_split(Path(config.split), source)
-
-
-def read_split(path: Path, source: Source) -> LabelSplit:
-    """A file with a label split of this source.
-
-    Raises:
-        InputError: it cannot be read, or as `LabelSplit.from_json`.
-    """
-    try:
-        text = path.read_text()
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read; the run needs it") from error
-    return LabelSplit.from_json(text, source)
-
-
 def build(
     config: Config,
     source: Source | None = None,
     split: LabelSplit | None = None,
     *,
+    module: nn.Module | None = None,
     download: bool = False,
+    ranks: Ranks = ALONE,
+    weights: bool = True,
 ) -> Experiment:
     """Join data, model and algorithm; freshly initialised from the seed.
 
@@ -191,28 +183,56 @@ def build(
         config: of the run.
         source: of the configuration, if it is read already.
         split: of the run, if it has one already; else it is made.
+        module: the user's own network, if the configuration is of one.
         download: fetch a named data set that is not there.
+        ranks: the processes that will train it.
+        weights: whether a pre-trained network needs its weights; not where a checkpoint's follow.
 
     Raises:
-        InputError: the data set, split, model or device cannot be had.
+        InputError: the data set, split, model or device cannot be had, or not by several processes.
     """
-    device = resolve_device(config.device)
+    device = local_device(ranks, resolve_device(config.device))
+    for rows in (config.data.labeled_rows, config.data.unlabeled_rows):
+        Shard(ranks.rank, ranks.count).rows(rows)
     source = source or read_source(config.data, download=download)
     split = split or make_split(source, config.data, config.seed)
     torch.manual_seed(config.seed)
-    classes, n = source.num_classes, len(source.labels)
-    algorithm = build_algorithm(config, tuple(source.shape), classes, n)
-    if algorithm.needs_unlabeled and not (split.unlabeled and config.data.unlabeled_rows):
+    algorithm = build_algorithm(
+        config,
+        tuple(source.shape),
+        source.num_classes,
+        len(source.labels),
+        module=module,
+        weights=weights,
+    )
+    needs = algorithm.needs_labels and algorithm.needs_unlabeled
+    if needs and not (split.unlabeled and config.data.unlabeled_rows):
         raise InputError(
             f"labels: {config.algorithm_name} needs unlabeled images and there are none; "
             "give fewer labels (--labels), or train supervised"
         )
-    algorithm.to(device, memory_format=torch.channels_last)
-    return Experiment(config, source, split, algorithm, device)
+    trained_on, propagation = len(split.labeled) + len(split.unlabeled), config.propagation
+    if propagation is not None and propagation.k >= trained_on:
+        raise InputError(
+            f"propagation.k: {propagation.k}; expected fewer than the {trained_on} training images"
+        )
+    algorithm.to(device, memory_format=algorithm.network.memory_format)
+    if config.sync_bn:
+        synchronise_batch_norm(algorithm, device)
+    algorithm.ranks = ranks
+    experiment = Experiment(config, source, split, algorithm, device)
+    check_views(source, experiment.policies)
+    return experiment
 
 
 def build_algorithm(
-    config: Config, shape: tuple[int, ...], num_classes: int, num_images: int
+    config: Config,
+    shape: tuple[int, ...],
+    num_classes: int,
+    num_images: int,
+    *,
+    module: nn.Module | None = None,
+    weights: bool = True,
 ) -> Algorithm:
     """The algorithm of a configuration on networks initialised from torch's default generator.
 
@@ -221,180 +241,31 @@ def build_algorithm(
         shape: [K,H,W] of its images, [K] of points.
         num_classes: of its data.
         num_images: training images.
+        module: as of `build`.
+        weights: as of `build`.
 
     Raises:
-        InputError: as `build_model`.
+        InputError: as `make_network`.
     """
-    network = build_model(config.model.name, shape[0], num_classes, **config.model.options)
+    options = config.model.options
+    if not weights:
+        options.pop("pretrained", None)
+    network = make_network(config.model.name, shape, num_classes, module=module, **options)
     kind = named(config.algorithm_name).kind
-    return kind(network, config.algorithm, config.muscle, num_images)
+    algorithm = kind(network, config.algorithm, config.muscle, num_images, config.propagation)
+    if config.contrastive is not None:
+        algorithm.add_contrastive(config.contrastive)
+    return algorithm
 
 
-@dataclass(frozen=True)
-class Run:
-    """An experiment that is about to be trained in a folder, from `first_step` on."""
-
-    experiment: Experiment
-    folder: RunFolder
-    optimizer: torch.optim.Optimizer
-    first_step: int
-
-
-def start(config: Config, path: Path, *, overwrite: bool = False, download: bool = False) -> Run:
-    """A new run: everything is checked and built before the folder is touched.
-
-    Raises:
-        InputError: as `build`; or the folder cannot be used, or holds a run that must stay.
-    """
-    experiment = build(config, download=download)
-    folder = RunFolder.create(path, overwrite=overwrite)
-    folder.write_description(describe(experiment))
-    write_atomic(folder.split_json, experiment.split.to_json().encode())
-    optimizer = config.optim.build(experiment.algorithm.parameters())
-    return Run(experiment, folder, optimizer, first_step=0)
-
-
-def resume(path: Path, algorithm: str, changes: dict[str, Any]) -> Run:
-    """The run of a folder, where its last checkpoint left it.
+def run_checkpoints(folder: RunFolder, config: Config, data: str, split: bytes) -> Checkpoints:
+    """The checkpoints of a run.
 
     Args:
-        path: the folder.
-        algorithm: the one the run is expected to be of.
-        changes: values the run is expected to have, by dotted key; a resumed run is the run that
-            was started, so a difference is refused, not applied.
-
-    Raises:
-        InputError: not a run folder, its device is not there, its files are damaged, or it differs
-            from what is expected; the first difference is named.
+        folder: of the run.
+        config: of the run.
+        data: fingerprint of its data set.
+        split: what split.json holds.
     """
-    experiment, folder = reopen(path)
-    config = experiment.config
-    if algorithm != config.algorithm_name:
-        raise InputError(f"resume: the run is of {config.algorithm_name}, not of {algorithm}")
-    asked, stored = leaves(override(config, changes)), leaves(config)
-    for key in changes:
-        if asked[key] != stored[key]:
-            raise InputError(
-                f"resume: the run has {key} = {stored[key]}, not {asked[key]}; "
-                "leave it out, or start another run"
-            )
-    read_metrics(folder.metrics_jsonl)
-    optimizer = experiment.config.optim.build(experiment.algorithm.parameters())
-    step = experiment.checkpoints(folder).load(experiment.algorithm, optimizer)
-    return Run(experiment, folder, optimizer, first_step=step)
-
-
-def reopen(
-    path: Path, *, any_device: bool = False, data_dir: str | None = None
-) -> tuple[Experiment, RunFolder]:
-    """The experiment of a run folder, rebuilt from its run.json and split.json, weights not loaded.
-
-    Args:
-        path: the folder.
-        any_device: use the CPU if the run's own device is not there.
-        data_dir: where its named data set is now, if not where it was.
-
-    Raises:
-        InputError: not a run folder, its data or device is not there, or its files are damaged.
-    """
-    folder = RunFolder.open(path)
-    config = from_json(folder.description().get("config"))
-    try:
-        resolve_device(config.device)
-    except InputError:
-        if not any_device:
-            raise
-        config = override(config, {"device": "cpu"})
-    if data_dir is not None:
-        config = override(config, {"data.data_dir": data_dir})
-    source = read_source(config.data)
-    return build(config, source, read_split(folder.split_json, source)), folder
-
-
-def load_trained(path: Path, *, data_dir: str | None = None) -> tuple[Experiment, int]:
-    """The experiment of a run folder with the networks of its last checkpoint, and that step.
-
-    On the device it was trained on, or on the CPU if there is no such device here. `data_dir` is
-    where its named data set is now, if not where it was.
-
-    Raises:
-        InputError: not a run folder, no checkpoint, or a damaged one.
-    """
-    experiment, folder = reopen(path, any_device=True, data_dir=data_dir)
-    return experiment, experiment.checkpoints(folder).load(experiment.algorithm)
-
-
-def fit(run: Run, *, tensorboard: bool = False) -> None:
-    """Train to the end, with event files for TensorBoard too if `tensorboard` is set.
-
-    The validation part, if there is one, is evaluated during training, and the test part only at
-    the end; without one the test part is evaluated throughout.
-
-    Raises:
-        InputError: the folder cannot be written, or event files are asked for without the package.
-        DivergedError, StoppedError: as `engine.train`.
-    """
-    experiment, config = run.experiment, run.experiment.config
-    algorithm = experiment.algorithm
-    streams = TwoStreams(
-        experiment.source,
-        experiment.split,
-        [config.views.weak]
-        + [config.views.hard] * algorithm.hard_views
-        + [config.views.weak] * algorithm.teacher_views,
-        labeled_rows=config.data.labeled_rows,
-        unlabeled_rows=config.data.unlabeled_rows,
-        seed=config.seed,
-        device=experiment.device,
-    )
-
-    def evaluate(done: int) -> dict[str, float]:
-        parts = {"validation": experiment.validation_evaluation()}
-        if done == config.steps or not experiment.split.validation:
-            parts["test"] = experiment.test_evaluation()
-        if done == config.steps and parts["test"].classes:
-            file, positions = run.folder.predictions, experiment.test_positions
-            keep_predictions(file, parts["test"], experiment.source, positions, done)
-        row = {}
-        for part, found in parts.items():
-            row |= {f"accuracy/{part}/{name}": value for name, value in found.accuracies.items()}
-            row |= {f"count/{part}/{name}": value for name, value in found.counts.items()}
-        return row
-
-    done = run.first_step
-    events = event_writer(run.folder.tensorboard, after_step=done) if tensorboard else None
-    metrics = MetricsLog(run.folder.metrics_jsonl, after_step=done, events=events)
-    try:
-        train(
-            algorithm,
-            lambda step: Batch(*streams.at(step)),
-            run.optimizer,
-            lambda step: config.optim.settings(step, config.steps),
-            evaluate,
-            metrics,
-            experiment.checkpoints(run.folder),
-            first_step=run.first_step,
-            steps=config.steps,
-            steps_per_pass=streams.steps_per_pass,
-            log_every=config.log_every,
-            eval_every=config.eval.every,
-            checkpoint_every=config.checkpoint_every,
-        )
-    finally:
-        metrics.close()
-
-
-def describe(experiment: Experiment) -> dict[str, Any]:
-    """What run.json says: the configuration, and what it ran on."""
-    return {
-        "fastssl": fastssl.build_info()["version"],
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "platform": f"{sys.platform}-{platform.machine()}",
-        "device": torch.cuda.get_device_name(experiment.device)
-        if experiment.device.type == "cuda"
-        else "cpu",
-        "threads": torch.get_num_threads(),
-        "data": describe_data(experiment.source, experiment.split),
-        "config": experiment.config.to_json(),
-    }
+    identity = Identity(config.algorithm_name, data, hashlib.sha256(split).hexdigest())
+    return Checkpoints(folder.checkpoints, identity, config.checkpoint.keep_every)

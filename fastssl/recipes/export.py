@@ -25,17 +25,17 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from fastssl.data.views import normalise
+from fastssl.data.normalise import normalise
 from fastssl.errors import InputError, unknown_name
-from fastssl.models import Backbone, build_model
-from fastssl.recipes.trained import Trained
+from fastssl.models import Backbone, make_network
+from fastssl.recipes.trained import Trained, require_head
 
 FORMAT = 1  # of the safetensors file
 HEADER = "fastssl"  # its metadata
 ONNX_PACKAGES = ("onnx", "onnxscript")
 
 
-class Classifier(nn.Module):
+class ImageClassifier(nn.Module):
     """A network with what comes before and after it."""
 
     def __init__(
@@ -61,17 +61,21 @@ def export(trained: Trained, kind: str) -> bytes:
         kind: one of `EXPORTS`.
 
     Raises:
-        InputError: there is no such format, or it needs a package that is not installed.
+        InputError: there is no such format, it needs a package that is not installed, or the run is
+            of points, or pre-trained without labels.
     """
     if kind not in EXPORTS:
         raise unknown_name("format", kind, EXPORTS)
+    require_head(trained.algorithm)
+    if len(trained.shape) != 3:
+        raise InputError("the run was trained on points, not images; expected images")
     network = copy.deepcopy(trained.algorithm.evaluated)
     network.to("cpu", memory_format=torch.contiguous_format)
-    classifier = Classifier(network, trained.mean, trained.std, trained.class_names)
+    classifier = ImageClassifier(network, trained.mean, trained.std, trained.class_names)
     return EXPORTS[kind](classifier.eval().requires_grad_(False), trained)
 
 
-def to_pt2(classifier: Classifier, trained: Trained) -> bytes:
+def to_pt2(classifier: ImageClassifier, trained: Trained) -> bytes:
     """An exported program of torch's."""
     file = io.BytesIO()
     names = json.dumps(classifier.class_names)
@@ -79,7 +83,7 @@ def to_pt2(classifier: Classifier, trained: Trained) -> bytes:
     return file.getvalue()
 
 
-def to_onnx(classifier: Classifier, trained: Trained) -> bytes:
+def to_onnx(classifier: ImageClassifier, trained: Trained) -> bytes:
     """An ONNX model, its weights inside.
 
     Raises:
@@ -107,13 +111,13 @@ def to_onnx(classifier: Classifier, trained: Trained) -> bytes:
     return model.SerializeToString()
 
 
-def to_safetensors(classifier: Classifier, trained: Trained) -> bytes:
+def to_safetensors(classifier: ImageClassifier, trained: Trained) -> bytes:
     """The weights, and how to rebuild what they belong to."""
     model = trained.config.model
     header = {
         "format": FORMAT,
         "network": model.name,
-        "options": model.options,
+        "options": {k: v for k, v in model.options.items() if k != "pretrained"},
         "shape": trained.shape,
         "class_names": classifier.class_names,
     }
@@ -121,18 +125,23 @@ def to_safetensors(classifier: Classifier, trained: Trained) -> bytes:
     return save(tensors, metadata={HEADER: json.dumps(header)})
 
 
-EXPORTS: dict[str, Callable[[Classifier, Trained], bytes]] = {
+EXPORTS: dict[str, Callable[[ImageClassifier, Trained], bytes]] = {
     "pt2": to_pt2,
     "onnx": to_onnx,
     "safetensors": to_safetensors,
 }
 
 
-def load_classifier(path: Path | str) -> Classifier:
+def load_classifier(path: Path | str, *, network: nn.Module | None = None) -> ImageClassifier:
     """What `to_safetensors` wrote, in evaluation mode on the CPU.
 
+    Args:
+        path: the file.
+        network: a module of the same class as the run's, if it trained one of its user's own: the
+            file holds its weights, not its code.
+
     Raises:
-        InputError: not such a file.
+        InputError: not such a file, or the module is missing or another one.
     """
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
@@ -141,17 +150,23 @@ def load_classifier(path: Path | str) -> Classifier:
         if header["format"] != FORMAT:
             raise ValueError(f"format {header['format']}, this version reads {FORMAT}")
         names = tuple(header["class_names"])
-        network = build_model(
-            header["network"], header["shape"][0], len(names), **header["options"]
+        built = make_network(
+            header["network"],
+            tuple(header["shape"]),
+            len(names),
+            module=network,
+            **header["options"],
         )
-        classifier = Classifier(network, tensors["mean"], tensors["std"], names)
+        classifier = ImageClassifier(built, tensors["mean"], tensors["std"], names)
         classifier.load_state_dict(tensors)
+    except InputError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise InputError(f"{path}: not a network that fastssl exported ({error})") from error
     return classifier.eval()
 
 
-def _program(classifier: Classifier, trained: Trained) -> torch.export.ExportedProgram:
+def _program(classifier: ImageClassifier, trained: Trained) -> torch.export.ExportedProgram:
     """The classifier as a graph, for any number of images; what normalises weights is worked in."""
     for module in list(classifier.modules()):
         for name in list(getattr(module, "parametrizations", {})):

@@ -12,7 +12,9 @@ from typing import Any
 
 from fastssl.data.sources.image_folder import Labeled, list_images
 from fastssl.data.sources.place import IMAGE_SIZE
+from fastssl.ops.policies import Policy
 from fastssl.recipes.config import Config
+from fastssl.recipes.views import policy_name
 
 LOOKED_AT = 200  # files whose sizes are read, evenly spread over the folder
 SMALLEST = 16  # S at least: what every network takes, and a view can shift
@@ -140,6 +142,7 @@ def choices(config: Config, changes: dict[str, Any]) -> list[str]:
     return lines + [f"  {line}" for key, line in chosen.items() if key not in changes]
 
 
-def _policy(policy: Any) -> str:
-    """The values of a policy that do something."""
-    return ", ".join(f"{key} {value}" for key, value in vars(policy).items() if value) or "none"
+def _policy(policy: Policy) -> str:
+    """A policy's name and those of its values that do something."""
+    values = (f"{key} {value}" for key, value in vars(policy).items() if value)
+    return ", ".join([policy_name(policy), *values])

@@ -12,6 +12,7 @@ from fastssl.errors import InputError, unknown_name
 from fastssl.training.schedules import cosine, linear_end, seven_sixteenths
 
 OPTIMIZERS = ("adam", "sgd")
+DECAYED = ("all", "kernels")
 SCHEDULES = ("cosine", "linear_end", "seven_sixteenths")
 LAST_BETA1 = 0.5  # Laine and Aila, "Temporal Ensembling for Semi-Supervised Learning", appendix A
 
@@ -24,7 +25,9 @@ class OptimConfig:
         lr: the learning rate at step 0.
         optimizer: "sgd" or "adam".
         momentum: SGD's, or Adam's beta1.
-        weight_decay: on all parameters, added to the gradient.
+        weight_decay: added to the gradient of the parameters that are decayed.
+        decayed: "all" parameters, or "kernels": those of a layer's weights, not its biases or a
+            batch norm's.
         schedule: "cosine", half of one; "seven_sixteenths" of one, as FixMatch has it; or
             "linear_end", constant and then on a line to 0 while Adam's beta1 goes to 0.5.
         horizon: when the cosine reaches 0, in lengths of the run.
@@ -35,6 +38,7 @@ class OptimConfig:
     optimizer: str = "sgd"
     momentum: float = 0.9
     weight_decay: float = 5e-4
+    decayed: str = "all"
     schedule: str = "cosine"
     horizon: float = 1.0
     end: float = 1 / 6
@@ -47,18 +51,38 @@ class OptimConfig:
         check("optim.end", self.end, 0 <= self.end <= 1, "a number from 0 to 1")
         if self.optimizer not in OPTIMIZERS:
             raise unknown_name("optim.optimizer", self.optimizer, OPTIMIZERS)
+        if self.decayed not in DECAYED:
+            raise unknown_name("optim.decayed", self.decayed, DECAYED)
         if self.schedule not in SCHEDULES:
             raise unknown_name("optim.schedule", self.schedule, SCHEDULES)
 
     def build(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
-        """The optimiser over those of the parameters that are trained by gradient."""
+        """The optimiser over those of the parameters that are trained by gradient.
+
+        torch's fused one: all parameters in one call, and no look at a number on the device.
+        """
         trained = [parameter for parameter in parameters if parameter.requires_grad]
+        groups: list[dict[str, Any]] = [{"params": trained}]
+        if self.decayed == "kernels":
+            groups = [
+                {"params": [parameter for parameter in trained if parameter.dim() > 1]},
+                {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
+            ]
         if self.optimizer == "adam":
             return torch.optim.Adam(
-                trained, self.lr, betas=(self.momentum, 0.999), weight_decay=self.weight_decay
+                groups,
+                self.lr,
+                betas=(self.momentum, 0.999),
+                weight_decay=self.weight_decay,
+                fused=True,
             )
         return torch.optim.SGD(
-            trained, self.lr, self.momentum, weight_decay=self.weight_decay, nesterov=True
+            groups,
+            self.lr,
+            self.momentum,
+            weight_decay=self.weight_decay,
+            nesterov=True,
+            fused=True,
         )
 
     def settings(self, step: int, steps: int) -> dict[str, Any]:

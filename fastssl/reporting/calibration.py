@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from fastssl.reporting.pictures import look, plain
+from fastssl.reporting.drawing import look, plain
 
 BINS = 15
 

@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fastssl.errors import InputError
-from fastssl.reporting.pictures import look, plain, png
-from fastssl.training.record import RunFolder, read_metrics, write_atomic
+from fastssl.reporting.drawing import look, plain, write_png
+from fastssl.training.record import RunFolder, read_metrics
 
 Rows = list[dict[str, float]]
 
@@ -53,7 +53,7 @@ def draw_curves(folders: Sequence[RunFolder], path: Path) -> None:
         frameon=False,
     )
     figure.tight_layout(rect=(0, legend / height, 1, 1))
-    write_atomic(path, png(figure))
+    write_png(figure, path)
 
 
 def curve_figures(folders: Sequence[RunFolder]) -> list[tuple[str, str, Figure]]:

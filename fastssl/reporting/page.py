@@ -16,7 +16,8 @@ from fastssl.errors import InputError
 from fastssl.reporting.calibration import Reliability, draw_reliability, reliability
 from fastssl.reporting.confusion import READABLE, confusion, draw_confusion, most_confused
 from fastssl.reporting.curves import curve_figures, short_names
-from fastssl.reporting.pictures import COLOURS, data_uri, image_uri, png
+from fastssl.reporting.drawing import COLOURS, data_uri, image_uri, png
+from fastssl.reporting.figures import figures
 from fastssl.reporting.results import Result, results, summaries
 from fastssl.training.predictions import Predictions, read_predictions
 from fastssl.training.record import RunFolder, write_atomic
@@ -57,15 +58,12 @@ class About:
     wrong: int = 0
 
 
-def write_report(
-    folders: Sequence[RunFolder], path: Path, figures: Sequence[tuple[str, str, Figure]] = ()
-) -> list[str]:
+def write_report(folders: Sequence[RunFolder], path: Path) -> list[str]:
     """Write the page.
 
     Args:
         folders: of the runs, which are overlaid and tabulated.
         path: of the HTML file.
-        figures: what the runs' algorithms add: name, caption and picture of each.
 
     Returns:
         What the page could not show, a line each.
@@ -86,16 +84,22 @@ def write_report(
         eces = "; ".join(f"{name}: {100 * found.ece:.2f} %" for name, found in bins.values())
         uri = _uri(draw_reliability(bins))
         diagram = Picture("Reliability diagram", f"ECE of {eces}", uri)
+    missing = [f"{run.name}: {line}" for run in runs for line in run.missing]
+    try:
+        drawings = figures(folders)
+    except InputError as error:
+        drawings = []
+        missing.append(f"figures of the algorithm's own: {error}")
     text = _template().render(
         runs=runs,
         means=summaries([result for run in runs for result in run.results]),
         curves=curves,
         diagram=diagram,
-        figures=[Picture(name, caption, _uri(figure)) for name, caption, figure in figures],
+        figures=[Picture(name, caption, _uri(figure)) for name, caption, figure in drawings],
         differences=differences(runs),
     )
     write_atomic(path, text.encode())
-    return [f"{run.name}: {line}" for run in runs for line in run.missing]
+    return missing
 
 
 def _template() -> jinja2.Template:

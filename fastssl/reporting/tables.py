@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastssl.reporting.results import results
-from fastssl.training.record import RunFolder, write_atomic
+from fastssl.errors import InputError
+from fastssl.reporting.results import Result, results
+from fastssl.training.record import RunFolder, read_metrics, write_atomic
 
 COLUMNS = (
-    *("row", "column", "seed", "network", "accuracy", "steps"),
+    *("row", "column", "seed", "network", "figure", "value", "steps"),
     *("fastssl", "torch", "device", "threads"),
 )
 
@@ -25,6 +26,12 @@ class Entry:
     paper: str
     seed: int
     folder: Path
+    figure: str = "accuracy"  # "error" is 1 - accuracy; others by their names in metrics.jsonl
+
+    @property
+    def scale(self) -> int:
+        """From what a run records to what the table shows: shares become percents."""
+        return 1 if self.figure.startswith("entropy") else 100
 
 
 def records(entries: Sequence[Entry]) -> list[dict[str, object]]:
@@ -40,13 +47,27 @@ def records(entries: Sequence[Entry]) -> list[dict[str, object]]:
         folder = RunFolder.open(entry.folder)
         result, about = results(folder)[0], folder.description()
         if result.accuracy is not None:
+            value = _value(entry.figure, result)
             place = {"row": entry.row, "column": entry.column, "seed": entry.seed}
-            reached = {"network": result.network, "accuracy": result.accuracy}
+            reached = {"network": result.network, "figure": entry.figure, "value": value}
             found.append(
                 {**place, **reached, "steps": result.steps}
-                | {key: about.get(key, "") for key in COLUMNS[6:]}
+                | {key: about.get(key, "") for key in COLUMNS[7:]}
             )
     return found
+
+
+def _value(figure: str, result: Result) -> float:
+    """A figure of a finished run's test part, of the network the paper evaluates."""
+    if figure == "accuracy":
+        return result.accuracy
+    if figure == "error":
+        return 1 - result.accuracy
+    last = read_metrics(result.folder.metrics_jsonl)[-1]
+    key = f"{figure}/test/{result.network}"
+    if key not in last:
+        raise InputError(f"{result.folder.metrics_jsonl}: the last line has no {key}")
+    return last[key]
 
 
 def as_csv(found: Sequence[dict[str, object]]) -> str:
@@ -59,10 +80,10 @@ def as_csv(found: Sequence[dict[str, object]]) -> str:
 
 
 def as_markdown(title: str, entries: Sequence[Entry], found: Sequence[dict[str, object]]) -> str:
-    """Mean ± std (n) of every cell in %, and the paper's figure where there is one."""
+    """Mean ± std (n) of every cell, and the paper's figure where there is one."""
     rows = list(dict.fromkeys(entry.row for entry in entries))
     columns = list(dict.fromkeys(entry.column for entry in entries))
-    paper = {(entry.row, entry.column): entry.paper for entry in entries}
+    known = {(entry.row, entry.column): entry for entry in entries}
     lines = [
         f"# {title}",
         "",
@@ -72,9 +93,12 @@ def as_markdown(title: str, entries: Sequence[Entry], found: Sequence[dict[str, 
     for row in rows:
         cells = []
         for column in columns:
-            place = row, column
-            values = [100 * r["accuracy"] for r in found if (r["row"], r["column"]) == place]
-            cells.append(_cell(values, paper.get(place, "")))
+            entry = known.get((row, column))
+            if entry is None:
+                cells.append("")
+                continue
+            own = [r for r in found if (r["row"], r["column"]) == (row, column)]
+            cells.append(_cell([entry.scale * r["value"] for r in own], entry.paper))
         lines.append(f"| {row} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

@@ -1,18 +1,26 @@
 """The training loop, for any algorithm: one function, read from top to bottom."""
 
-import math
+import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
 from fastssl.algorithms.base import Algorithm, Batch, State
-from fastssl.algorithms.loss import Loss
-from fastssl.errors import DivergedError, StoppedError
+from fastssl.algorithms.ranks import ALONE, Ranks
+from fastssl.algorithms.state import TrainingImages
+from fastssl.errors import StoppedError
 from fastssl.training.checkpoint import Checkpoints
-from fastssl.training.interrupt import stop_on_interrupt
-from fastssl.training.record import MetricsLog
+from fastssl.training.distributed import agree, average_step, first_alone
+from fastssl.training.generators import generator_states
+from fastssl.training.loss_watch import LossWatch
+from fastssl.training.record import MetricsLog, validation_accuracy
+from fastssl.training.schedules import Stages
+from fastssl.training.signals import stop_on_signal
+
+FULL_PRECISION = nullcontext()
 
 
 def train(
@@ -21,91 +29,114 @@ def train(
     optimizer: torch.optim.Optimizer,
     settings: Callable[[int], dict[str, Any]],
     evaluate: Callable[[int], dict[str, float]],
-    metrics: MetricsLog,
+    metrics: MetricsLog | None,
     checkpoints: Checkpoints,
     *,
     first_step: int,
-    steps: int,
+    stages: Stages,
     steps_per_pass: int,
     log_every: int,
     eval_every: int,
     checkpoint_every: int,
+    checkpoint_minutes: float | None = None,
+    autocast: AbstractContextManager = FULL_PRECISION,
+    images: TrainingImages | None = None,
+    ranks: Ranks = ALONE,
 ) -> None:
-    """Train for steps first_step..steps-1; log, evaluate and save at intervals and at the end.
+    """Train from first_step to the end; log, evaluate and save at intervals and at the end.
+
+    Of several processes each calls this with its rows; the first one logs, evaluates and saves.
 
     Args:
-        algorithm: on its device.
+        algorithm: on its device, the same in every process.
         batch_at: the batch of a step, on the same device.
         optimizer: over the algorithm's parameters.
         settings: what the optimiser's parameter groups hold at a step, its "lr" among it.
         evaluate: values to log, given the number of steps done.
-        metrics: where one line a logged or evaluated step goes.
+        metrics: where one line a logged or evaluated step goes; None in all processes but the
+            first.
         checkpoints: where the state goes.
         first_step: 0, or the step of the checkpoint just loaded.
-        steps: of the whole run.
+        stages: of the whole run.
         steps_per_pass: steps from one `before_epoch` to the next.
         log_every: steps between two looks at the loss. Its terms wait on the device until then.
         eval_every: steps between two calls of `evaluate`.
-        checkpoint_every: steps between two checkpoints.
+        checkpoint_every: steps between two checkpoints; a validation accuracy above all before it
+            gets one of its own.
+        checkpoint_minutes: after which there is one earlier.
+        autocast: around the loss; the backward takes the dtypes of the forward.
+        images: what an algorithm that looks at all images before a pass looks at.
+        ranks: the processes that train the algorithm.
 
     Raises:
-        DivergedError: the loss is not finite at a step that is logged or saved.
-        StoppedError: Ctrl-C; the state after the last whole step is saved.
+        DivergedError: the loss is not finite; it is looked at when a step is logged, evaluated or
+            saved, and nothing after the first such step is saved as a checkpoint.
+        StoppedError: Ctrl-C or SIGTERM; the state after the last whole step is saved.
         InputError: the run folder cannot be written.
+        PeerError: one of these in the first process, as the others see it.
     """
+    steps = stages.steps
+
+    def state(done: int) -> State:
+        stage, within, _ = stages.at(done)
+        return State(done, within // steps_per_pass, stage, images)
 
     def due(done: int, every: int) -> bool:
         return done % every == 0 or done == steps
 
     algorithm.train()
+    device = next(algorithm.parameters()).device
+    watch = LossWatch(algorithm, ranks, checkpoints.folder)
+    best = checkpoints.best_accuracy()
+    saved_at = time.monotonic()
     shown: dict[str, float] = {}
-    progress = tqdm(initial=first_step, total=steps, unit="step", disable=None)
-    with progress, stop_on_interrupt() as stop:
+    hidden = None if ranks.rank == 0 else True
+    progress = tqdm(initial=first_step, total=steps, unit="step", disable=hidden)
+    with progress, stop_on_signal(patient=ranks.count > 1) as stop:
         for step in range(first_step, steps):
-            if step % steps_per_pass == 0:
-                algorithm.before_epoch(State(step, step // steps_per_pass))
+            if stages.at(step)[1] % steps_per_pass == 0:
+                algorithm.before_epoch(state(step))
             changed = settings(step)
             for group in optimizer.param_groups:
                 group.update(changed)
 
-            loss = algorithm.loss(batch_at(step))
+            batch = batch_at(step)
+            with autocast:
+                loss = algorithm.loss(batch)
             optimizer.zero_grad()
             loss.total.backward()
+            average_step(ranks, algorithm)
             optimizer.step()
 
             done = step + 1
-            algorithm.after_step(State(done, done // steps_per_pass))
+            algorithm.after_step(state(done))
+            watch.add(done, loss, batch)
             progress.update()
 
-            logging, saving = due(done, log_every), due(done, checkpoint_every) or stop.requested
-            row: dict[str, float] = {}
-            if logging or saving:
-                values = finite_values(loss, done)
-                if logging:
-                    row |= {"lr": changed["lr"], **values}
-            if due(done, eval_every):
-                row |= evaluate(done)
-            if row:
-                metrics.append(done, row)
-                shown |= {key.removeprefix("term/"): value for key, value in row.items()}
-                progress.set_postfix(shown)
-            if saving:
-                metrics.sync()
-                checkpoints.save(done, algorithm, optimizer)
-            if stop.requested and done < steps:
+            late = checkpoint_minutes and time.monotonic() - saved_at > 60 * checkpoint_minutes
+            stopping, late = agree(ranks, stop.requested, bool(late))
+            logging, evaluating = due(done, log_every), due(done, eval_every)
+            saving = due(done, checkpoint_every) or checkpoints.stays(done) or late or stopping
+            if logging or evaluating or saving:
+                values = watch.look()
+                generators = generator_states(ranks, device)
+                row = {"lr": changed["lr"], **values} if logging else {}
+                with first_alone(ranks) as first:
+                    if first and evaluating:
+                        row |= evaluate(done)
+                    if first and row:
+                        metrics.append(done, row)
+                        shown |= {key.removeprefix("term/"): value for key, value in row.items()}
+                        progress.set_postfix(shown)
+                    accuracy = validation_accuracy(row)
+                    if accuracy is not None and (best is None or accuracy > best):
+                        best, saving = accuracy, True
+                    if first and saving:
+                        metrics.sync()
+                        checkpoints.save(
+                            done, algorithm, optimizer, generators, validation=accuracy
+                        )
+                if saving:
+                    saved_at = time.monotonic()
+            if stopping and done < steps:
                 raise StoppedError(f"stopped after step {done} of {steps}")
-
-
-def finite_values(loss: Loss, step: int) -> dict[str, float]:
-    """The loss and its terms on the host, in one transfer.
-
-    Raises:
-        DivergedError: one of them is not finite.
-    """
-    names = ["loss", *(f"term/{name}" for name in loss.terms)]
-    scalars = torch.stack([t.detach().double() for t in (loss.total, *loss.terms.values())])
-    values = dict(zip(names, scalars.tolist(), strict=True))
-    if not all(math.isfinite(value) for value in values.values()):
-        listed = ", ".join(f"{name} = {value:g}" for name, value in values.items())
-        raise DivergedError(f"the loss is not finite at step {step}: {listed}; lower optim.lr")
-    return values

@@ -2,9 +2,12 @@
 
 run.json          the resolved configuration, versions, device: how to repeat the run
 split.json        which training images carried their label
-metrics.jsonl     one JSON object a line: step, seconds, lr, loss, term/*, accuracy/PART/NETWORK
-checkpoints/      the last two, see checkpoint.py
+metrics.jsonl     one JSON object a line: step, seconds, lr, loss, term/*, accuracy/PART/NETWORK and
+                  what else was measured, top5/PART/NETWORK or entropy/PART/NETWORK
+checkpoints/      the last two and others, see checkpoint.py; what is known of a loss that is not
+                  finite, see loss_watch.py
 predictions.safetensors   for the test part, at the end of training, see predictions.py
+outputs/          what the networks put out, for figures, see outputs.py
 tensorboard/      the lines of metrics.jsonl as event files, with --tensorboard
 curves.png        loss terms and accuracy over the steps
 report.html       all of it on one page
@@ -14,14 +17,17 @@ import json
 import os
 import re
 import time
+from contextlib import suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
 from fastssl.errors import InputError
 
 FORMAT = 1
-CHECKPOINT_FILE = re.compile(r"step-\d{8}\.(safetensors|json)")
+CHECKPOINT_FILE = re.compile(r"(step|diverged)-[0-9]{8,}\.(safetensors|json)")
+OUTPUT_FILE = re.compile(r"(plane-\d{8,}|final)\.safetensors")
 EVENT_FILE = re.compile(r"events\.out\.tfevents\..*")
 TEMPORARY = ".writing"  # suffix of a file that is not complete yet
 
@@ -34,11 +40,15 @@ def write_atomic(path: Path, data: bytes) -> None:
     """
     temporary = path.with_name(path.name + TEMPORARY)
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        try:
+            with temporary.open("wb", buffering=0) as file:
+                _write_all(file, data)
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)  # a full disk has no room for half a file
+            raise
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)  # the new name, too, is on disk
@@ -46,6 +56,13 @@ def write_atomic(path: Path, data: bytes) -> None:
             os.close(folder)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _write_all(file: FileIO, data: bytes) -> None:
+    """Write to a file without a buffer, which could only fail later, when it is closed."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 @dataclass(frozen=True)
@@ -73,6 +90,10 @@ class RunFolder:
     @property
     def predictions(self) -> Path:
         return self.path / "predictions.safetensors"
+
+    @property
+    def outputs(self) -> Path:
+        return self.path / "outputs"
 
     @property
     def tensorboard(self) -> Path:
@@ -107,7 +128,7 @@ class RunFolder:
                 )
             folder.description()
             folder._clear()
-        elif taken := [p.name for p in folder._files() if p.exists()]:
+        elif taken := [p.name for p in folder._files() if p.exists() and p.suffix != TEMPORARY]:
             raise InputError(f"out: {path} holds {taken[0]} but no run.json; choose another folder")
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -151,7 +172,7 @@ class RunFolder:
         """Every path a run may have written, but for the folder itself."""
         files = [self.run_json, self.split_json, self.metrics_jsonl]
         files += [self.predictions, self.curves_png, self.report_html]
-        for folder, name in ((self.checkpoints, CHECKPOINT_FILE), (self.tensorboard, EVENT_FILE)):
+        for folder, name in self._folders():
             if folder.is_dir():
                 files += [
                     path
@@ -160,12 +181,20 @@ class RunFolder:
                 ]
         return files + [path.with_name(path.name + TEMPORARY) for path in files]
 
+    def _folders(self) -> list[tuple[Path, re.Pattern[str]]]:
+        """The folders a run may have made in its own, and what it names the files in them."""
+        return [
+            (self.checkpoints, CHECKPOINT_FILE),
+            (self.outputs, OUTPUT_FILE),
+            (self.tensorboard, EVENT_FILE),
+        ]
+
     def _clear(self) -> None:
         """Delete what a run wrote, run.json last: until then the folder is known as a run."""
         try:
             for path in [*self._files()[1:], self.run_json]:
                 path.unlink(missing_ok=True)
-            for folder in (self.checkpoints, self.tensorboard):
+            for folder, _ in self._folders():
                 if folder.is_dir() and not any(folder.iterdir()):
                     folder.rmdir()
         except OSError as error:
@@ -185,7 +214,10 @@ class MetricsLog:
         """
         kept = [row for row in read_metrics(path) if row["step"] <= after_step]
         write_atomic(path, "".join(json.dumps(row) + "\n" for row in kept).encode())
-        self._file = path.open("a")
+        try:
+            self._file = path.open("ab", buffering=0)
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {error.strerror or error}") from error
         self._events = events
         self._started = time.monotonic() - (kept[-1]["seconds"] if kept else 0.0)
 
@@ -198,8 +230,7 @@ class MetricsLog:
         seconds = round(time.monotonic() - self._started, 3)
         row = {"step": step, "seconds": seconds, **values}
         try:
-            self._file.write(json.dumps(row, allow_nan=False) + "\n")
-            self._file.flush()
+            _write_all(self._file, (json.dumps(row, allow_nan=False) + "\n").encode())
             if self._events is not None:
                 for name, value in values.items():
                     self._events.add_scalar(name, value, step)
@@ -208,8 +239,15 @@ class MetricsLog:
             raise InputError(f"cannot write {self._file.name}: {error.strerror}") from error
 
     def sync(self) -> None:
-        """Force the lines to disk: a checkpoint must not be newer than what led to it."""
-        os.fsync(self._file.fileno())
+        """Force the lines to disk: a checkpoint must not be newer than what led to it.
+
+        Raises:
+            InputError: the disk does not take them.
+        """
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise InputError(f"cannot write {self._file.name}: {error.strerror}") from error
 
     def close(self) -> None:
         self._file.close()
@@ -223,7 +261,10 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     Raises:
         InputError: another line is not a JSON object with a step and seconds.
     """
-    lines = path.read_text(errors="replace").split("\n") if path.exists() else [""]
+    try:
+        lines = path.read_text(errors="replace").split("\n") if path.exists() else [""]
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     rows = []
     for number, line in enumerate(lines[:-1], start=1):
         try:
@@ -233,3 +274,9 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
             raise InputError(f"{path}: line {number} is not a record of a run") from error
         rows.append(row)
     return rows
+
+
+def validation_accuracy(row: dict[str, float]) -> float | None:
+    """What a row of metrics says of the validation part: of the network the paper evaluates."""
+    accuracies = (v for key, v in row.items() if key.startswith("accuracy/validation/"))
+    return next(accuracies, None)

@@ -1,6 +1,21 @@
 """How a quantity changes over training: factors from 1 down, functions of the step alone."""
 
 import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Stages:
+    """A run's consecutive stages, each with a learning-rate schedule and passes of its own."""
+
+    starts: tuple[int, ...]  # ascending steps, the first is 0
+    steps: int  # of the run
+
+    def at(self, step: int) -> tuple[int, int, int]:
+        """The number of the stage a step is in, steps of that stage before it, its steps in all."""
+        number = max(i for i, start in enumerate(self.starts) if start <= step)
+        start, end = (*self.starts, self.steps)[number : number + 2]
+        return number, step - start, end - start
 
 
 def cosine(step: int, steps: int, horizon: float = 1.0) -> float:

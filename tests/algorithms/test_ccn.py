@@ -9,7 +9,9 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
+from fastssl.algorithms import ccn
 from fastssl.algorithms.base import Batch, State
 from fastssl.algorithms.ccn import CCN, VARIANTS, CCNConfig, variant
 from fastssl.errors import InputError
@@ -101,8 +103,7 @@ def test_one_backward_gives_the_gradients_of_algorithm_1(name):
 
     torch.manual_seed(5)
     loss = algorithm.loss(batch)
-    # mu is a float32 number on the device
-    torch.testing.assert_close(loss.total, first + second + correction, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(loss.total, first + second + correction, rtol=1e-12, atol=1e-12)
     loss.total.backward()
     modules = {"network": first + correction, "second": second + correction}
     if algorithm.config.correction:
@@ -115,7 +116,73 @@ def test_one_backward_gives_the_gradients_of_algorithm_1(name):
         own = [p.grad for p in getattr(algorithm, module).parameters()]
         for got, want in zip(own, expected, strict=True):
             got = torch.zeros_like(want) if got is None else got
-            torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-8)
+            torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-12)
+
+
+RECEIVERS = {
+    "mutual_1": {"network"},
+    "mutual_2": {"second"},
+    "adversarial_1": {"network"},
+    "adversarial_2": {"second"},
+    "pseudo_label_2": {"second"},
+    "ensemble_c": {"network", "second", "correction"},
+    "supervised_c": {"network", "second", "correction"},
+}
+
+
+def test_pseudo_labels_and_peers_receive_no_gradient(monkeypatch):
+    """Each term alone reaches the networks it teaches and no other."""
+    algorithm, found = make(), {}
+
+    def keep(objective, *names):
+        waiting = iter(names)
+
+        def kept(*arguments, **options):
+            result = objective(*arguments, **options)
+            name = next(waiting)
+            if name is not None:
+                found[name] = result[0] if isinstance(result, tuple) else result
+            return result
+
+        return kept
+
+    for objective, names in (
+        ("mutual_learning", ["mutual_1", "mutual_2"]),
+        ("virtual_adversarial", ["adversarial_1", "adversarial_2"]),
+        ("pseudo_label", ["pseudo_label_2"]),
+        ("supervised", [None, None, "supervised_c"]),
+    ):
+        monkeypatch.setattr(ccn, objective, keep(getattr(ccn, objective), *names))
+    distance = keep(algorithm.ensemble.distance, "ensemble_c")
+    monkeypatch.setattr(algorithm.ensemble, "distance", distance)
+    loss = algorithm.loss(make_batch())
+    assert found.keys() == RECEIVERS.keys()
+    modules = {name: getattr(algorithm, name) for name in ("network", "second", "correction")}
+    for term, value in found.items():
+        assert torch.equal(value, loss.terms[term])
+        reached = set()
+        for name, module in modules.items():
+            gradients = torch.autograd.grad(
+                value, list(module.parameters()), retain_graph=True, allow_unused=True
+            )
+            if any(g is not None and g.abs().max() > 0 for g in gradients):
+                reached.add(name)
+        assert reached == RECEIVERS[term], term
+    assert not algorithm.ensemble.mean.requires_grad
+
+
+def test_a_step_costs_eight_forwards_an_unlabeled_image_and_network():
+    """And three a labeled one: its forward, and a gradient of the input and of the parameters."""
+    labels = torch.arange(10).repeat(2)[:8]
+    algorithm = CCN(build_model("conv_large", 3, 10), CCNConfig(), num_images=N)
+    batch = Batch(torch.randn(1, 8 + 12, 3, 16, 16), labels, torch.arange(N))
+    algorithm.before_epoch(State(step=0, epoch=3))
+    with torch.no_grad(), FlopCounterMode(display=False) as forward:
+        algorithm.network(batch.views[0, :1].expand(2, -1, -1, -1))
+    one = forward.get_total_flops() / 2
+    with FlopCounterMode(display=False) as step:
+        algorithm.loss(batch).total.backward()
+    assert step.get_total_flops() == pytest.approx(2 * (3 * 8 + 8 * 12) * one, rel=0.03)
 
 
 @pytest.mark.parametrize("statistics", ["labeled", "unlabeled"])

@@ -4,6 +4,8 @@ import pytest
 
 from fastssl.algorithms import ALGORITHMS, named
 from fastssl.algorithms.ccn import CCN
+from fastssl.algorithms.contrastive import Contrastive
+from fastssl.algorithms.label_propagation import LabelPropagationConfig
 from fastssl.algorithms.mean_teacher import MeanTeacher
 from fastssl.algorithms.muscle import Muscle
 from fastssl.algorithms.supervised import Supervised
@@ -13,7 +15,12 @@ from fastssl.errors import InputError
 def test_muscle_is_a_term_on_a_base():
     for name, each in ALGORITHMS.items():
         assert (each.muscle == Muscle()) == name.startswith("muscle"), name
+        assert (each.propagation == LabelPropagationConfig()) == name.endswith("propagation"), name
+        assert (each.contrastive == Contrastive()) == name.endswith("contrastive"), name
         assert isinstance(each.config, each.kind.config_type)
+    for name in ("label-propagation", "muscle+label-propagation"):
+        assert named(name).kind is Supervised
+    assert named("muscle+mean-teacher+label-propagation").kind is MeanTeacher
     assert named("muscle").kind is named("supervised").kind is Supervised
     assert named("muscle+mean-teacher").kind is named("mean-teacher").kind is MeanTeacher
 

@@ -9,9 +9,8 @@ from fastssl.benchmarks import harness, picture, rows
 
 
 @pytest.fixture
-def _one_small_case(monkeypatch):
-    """Times nothing large: one shape of one op, and a small machine."""
-    monkeypatch.setattr(harness.load("joint_distribution"), "CASES", [(8, 3)])
+def _small_machine(monkeypatch):
+    """Times nothing large: a small machine."""
     x = torch.ones(8, 8)
     limits = [
         (harness.Implementation("copy of 256 bytes", x.clone().copy_, [x]), harness.Work(512, 0)),
@@ -20,17 +19,18 @@ def _one_small_case(monkeypatch):
     monkeypatch.setattr(harness, "machine_limits", lambda device: limits)
 
 
-@pytest.mark.usefixtures("_one_small_case")
+@pytest.mark.usefixtures("_small_machine")
 def test_rows_table_and_picture(fastssl, tmp_path):
     out = tmp_path / "rows.csv"
     command = ("bench", "joint_distribution", "--no-compile", "--rounds", "3", "--out", out)
+    command += ("--case", "6x4")
     threads = torch.get_num_threads()
     try:
         result = fastssl(*command)
     finally:
         torch.set_num_threads(threads)
     assert result.exit_code == 0, result.output
-    for expected in ("joint_distribution (8, 3)", "forward", "backward", "both", "GB/s"):
+    for expected in ("joint_distribution (6, 4)", "forward", "backward", "both", "GB/s"):
         assert expected in result.stdout
     found = rows.read(out)
     assert {row.mode for row in found if row.op == "joint_distribution"} == set(harness.MODES)
@@ -52,4 +52,7 @@ def test_committed_rows_can_be_drawn(tmp_path):
 
 def test_bad_input(refused, tmp_path):
     assert "expected one of" in refused("bench", "no_such_op")
+    for case in ("8", "8x", "8x0", "8xa", "1x2x3"):
+        message = refused("bench", "entropy", "--case", case)
+        assert "entropy expects a shape such as 512x10" in message
     assert "there are no rows" in refused("bench", "--plot", "--out", tmp_path / "absent.csv")

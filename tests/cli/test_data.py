@@ -9,7 +9,7 @@ from image_trees import BROKEN, digits_tree, save
 from PIL import Image
 
 from fastssl.data.sources import SOURCES
-from fastssl.recipes.experiment import load_trained
+from fastssl.recipes.trained import load_trained
 
 STEPS = ("--steps", "4", "--device", "cpu", "--image-size", "8", "--skip-bad")
 ROWS = ("--set", "data.labeled_rows=10", "--set", "data.unlabeled_rows=10")
@@ -116,7 +116,7 @@ def test_a_folder_trains_evaluates_and_predicts(fastssl, tree, tmp_path, monkeyp
 
 
 def test_resuming_a_folder_is_the_uninterrupted_run(fastssl, tree, tmp_path):
-    options = ("--data", tree, *STEPS, *ROWS, "--set", "checkpoint_every=2")
+    options = ("--data", tree, *STEPS, *ROWS, "--set", "checkpoint.every=2")
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
     for run in (straight, stopped):
         assert fastssl("train", "muscle", *options, "--out", run).exit_code == 0
@@ -176,6 +176,10 @@ def test_without_test_images_there_is_no_figure_and_it_says_so(fastssl, refused,
             ["data", "preview", "digits", "--policy", "hard", "--out", "x.png"],
             "unknown name 'hard'",
         ),
+        (
+            ["data", "preview", "digits", "--algorithm", "mussel", "--out", "x.png"],
+            "did you mean 'muscle'",
+        ),
         (["data", "preview", "two_spirals", "--out", "x.png"], "has points, not images"),
         (["data", "preview", "digits", "--out", "."], "is not a file name"),
     ],
@@ -186,10 +190,11 @@ def test_bad_input_is_one_line(refused, tmp_path, monkeypatch, arguments, messag
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("policy", ["rand_augment", "iic_hard", "digits"])
+@pytest.mark.parametrize("policy", [None, "rand_augment", "iic_hard", "digits"])
 def test_preview_draws_the_image_then_its_views(fastssl, tmp_path, policy):
     out = tmp_path / "views.png"
-    options = ("--policy", policy, "--images", "3", "--views", "2", "--out", out)
+    options = ("--images", "3", "--views", "2", "--out", out)
+    options += ("--policy", policy) if policy else ()
     result = fastssl("data", "preview", "digits", *options)
     assert result.exit_code == 0, result.output
     pixels = np.asarray(Image.open(out))

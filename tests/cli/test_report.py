@@ -14,6 +14,8 @@ from browser import chromium
 from matplotlib.figure import Figure
 from PIL import Image
 
+from fastssl.reporting import figures
+from fastssl.reporting.drawing import Drawing
 from fastssl.reporting.page import write_report
 from fastssl.training.predictions import read_predictions
 from fastssl.training.record import RunFolder
@@ -234,7 +236,7 @@ def test_what_is_missing_is_said(fastssl, runs, name, data, message):
     assert message in check_self_contained(runs / "a" / "report.html").text
 
 
-def test_many_classes_become_a_picture(runs, tmp_path):
+def test_many_classes_become_a_picture(runs, tmp_path, monkeypatch):
     from fastssl.training.evaluation import Evaluation
     from fastssl.training.predictions import write_predictions
 
@@ -251,8 +253,9 @@ def test_many_classes_become_a_picture(runs, tmp_path):
     )
     figure = Figure()
     figure.subplots().plot([0, 1])
-    drawn = [("its-own", f"What {SCRIPT} does", figure)]
-    write_report([RunFolder.open(runs / "a")], tmp_path / "page.html", drawn)
+    drawn = [Drawing("its-own", f"What {SCRIPT} does", figure)]
+    monkeypatch.setattr(figures, "FIGURES", (lambda folders: drawn,))
+    write_report([RunFolder.open(runs / "a")], tmp_path / "page.html")
     elements = check_self_contained(tmp_path / "page.html")
     captions = [image["alt"] for image in elements.all("img")]
     assert any("each of the 40 classes" in caption for caption in captions)
@@ -279,6 +282,19 @@ def test_in_a_browser(fastssl, runs, hostile, tmp_path):
         assert page.complaints == []
         outside = [url for url in page.requests if not url.startswith(("file:", "data:"))]
         assert outside == []
+
+
+def test_an_algorithms_own_figures_stand_beside_the_plot(fastssl, tmp_path):
+    run, out = tmp_path / "run", tmp_path / "plot.png"
+    few = ("--labels", "40", "--steps", "4", "--set", "data.unlabeled_rows=20", "--device", "cpu")
+    assert fastssl("train", "ccn", "--data", "two_spirals", *few, "--out", run).exit_code == 0
+    result = fastssl("report", run, "--out", out)
+    assert result.exit_code == 0, result.output
+    for name in ("networks", "boundaries-full-two_spirals-40-labels"):
+        path = tmp_path / f"plot-{name}.png"
+        assert f"plot: {path}\n" in result.stdout
+        assert Image.open(path).size[0] > 400
+    assert "Decision boundaries of net 1 (above) and CCN (below)" in result.stdout
 
 
 def test_bad_input(refused, runs, tmp_path):

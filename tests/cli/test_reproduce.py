@@ -1,32 +1,53 @@
 """`fastssl reproduce`: runs that are done stay, one that was stopped goes on, the table says so."""
 
 import csv
+import json
 import shutil
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from fastssl.data.batches import TwoStreams
 from fastssl.recipes import tables
+from fastssl.recipes.tables.cells import Cell, Table
 
-ROWS = {"data.labeled_rows": 10, "data.unlabeled_rows": 10}
+CHANGES = {"data.labels": 20, "steps": 4, "data.labeled_rows": 10, "data.unlabeled_rows": 10}
+# A process with the small table, killed before its second run's second step.
+KILLED = """
+import os, signal
+from fastssl.cli.main import main
+from fastssl.data.batches import TwoStreams
+from fastssl.recipes import tables
+from test_reproduce import SMALL
+tables.TABLES["small"] = SMALL
+at = TwoStreams.at
+def killed(self, step):
+    if step == 1 and len(self.policies) > 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return at(self, step)
+TwoStreams.at = killed
+main()
+"""
+
+
+def cell(name, paper="", **values):
+    return Cell(name, "20 labels", name, "digits", CHANGES, paper, **values)
+
+
+SMALL = Table("A small table", 3, (cell("supervised"), cell("muscle", "95.0 ± 0.1")))
 
 
 @pytest.fixture(autouse=True)
 def small_table(monkeypatch):
     """Two methods, one setting, three runs each of 4 steps."""
-    cells = tuple(
-        tables.Cell(
-            name, "20 labels", name, "digits", {"data.labels": 20, "steps": 4, **ROWS}, paper
-        )
-        for name, paper in (("supervised", ""), ("muscle", "95.0 ± 0.1"))
-    )
-    small = tables.Table("A small table", 3, cells)
-    monkeypatch.setitem(tables.TABLES, "small", small)
+    monkeypatch.setitem(tables.TABLES, "small", SMALL)
 
 
 def modification_times(folder):
-    return {p: p.stat().st_mtime_ns for p in folder.rglob("*.safetensors")}
+    return {p: p.stat().st_mtime_ns for p in folder.rglob("step-*.safetensors")}
 
 
 def test_a_table_is_made_and_made_again_for_nothing(fastssl, tmp_path):
@@ -76,6 +97,54 @@ def test_it_goes_on_after_an_interruption(fastssl, tmp_path, monkeypatch):
     assert (out / "cells.csv").read_text() == (straight / "cells.csv").read_text()
 
 
+def test_a_smoke_run_is_killed_and_completes(fastssl, tmp_path):
+    straight, out = tmp_path / "straight", tmp_path / "t"
+    options = ("reproduce", "small", "--smoke", "--out")
+    assert fastssl(*options, straight).exit_code == 0
+    command = [sys.executable, "-c", KILLED, *options, str(out)]
+    killed = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    before = modification_times(out)
+    assert [path.parent.parent.name for path in before] == ["supervised-20-labels-seed-0"]
+
+    result = fastssl(*options, out)
+    assert result.exit_code == 0, result.output
+    assert "[1/2] supervised, 20 labels, seed 0: done" in result.stdout
+    assert "[2/2] muscle, 20 labels, seed 0: from step 0" in result.stdout
+    assert modification_times(out).items() > before.items()
+    for name in ("table.md", "cells.csv"):
+        assert (out / "smoke" / name).read_text() == (straight / "smoke" / name).read_text()
+
+
+def test_a_smoke_table_is_cut_and_stands_apart(fastssl, tmp_path, monkeypatch):
+    rows = (cell("supervised"), cell("label-propagation"))
+    monkeypatch.setitem(tables.TABLES, "small", Table("A small table", 3, rows))
+    assert fastssl("reproduce", "small", "--smoke", "--out", tmp_path).exit_code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["smoke"]
+    assert (tmp_path / "smoke" / "table.md").read_text().startswith("# SMOKE, 3 steps")
+    found = list(csv.DictReader((tmp_path / "smoke" / "cells.csv").open()))
+    assert [(row["seed"], row["steps"]) for row in found] == [("0", "3"), ("0", "6")]
+    run = json.loads((tmp_path / "smoke" / "supervised-20-labels-seed-0" / "run.json").read_text())
+    data = run["config"]["data"]
+    assert (data["images"], data["labeled_rows"], data["unlabeled_rows"]) == (512, 8, 8)
+    split = tmp_path / "smoke" / "supervised-20-labels-seed-0" / "split.json"
+    assert len(json.loads(split.read_text())["unlabeled"]) == 512 - 20
+
+
+def test_two_figures_of_one_run(fastssl, tmp_path, monkeypatch):
+    both = (
+        cell("supervised", setting="20"),
+        Cell("supervised", "error", "supervised", "digits", CHANGES, "", "error", "20"),
+    )
+    monkeypatch.setitem(tables.TABLES, "small", Table("A small table", 1, both))
+    result = fastssl("reproduce", "small", "--out", tmp_path / "t")
+    assert result.exit_code == 0, result.output
+    assert "[1/1]" in result.stdout
+    accuracy, error = csv.DictReader((tmp_path / "t" / "cells.csv").open())
+    assert float(accuracy["value"]) + float(error["value"]) == pytest.approx(1)
+    assert (accuracy["figure"], error["figure"]) == ("accuracy", "error")
+
+
 def test_a_run_without_a_checkpoint_starts_anew(fastssl, tmp_path):
     out = tmp_path / "t"
     options = ("reproduce", "small", "--only", "supervised", "--seeds", 1, "--out", out)
@@ -119,6 +188,7 @@ def test_a_run_of_another_configuration_is_not_touched(fastssl, refused, tmp_pat
         (["small", "--seeds", "0"], "seeds: 0; expected 1 or more"),
         (["small", "--budget", "0"], "budget: 0; expected a share above 0"),
         (["small", "--budget", "nan"], "budget: nan"),
+        (["small", "--smoke", "--budget", "0.5"], "--smoke and --budget exclude each other"),
     ],
 )
 def test_bad_input_creates_nothing(refused, tmp_path, arguments, message):

@@ -66,6 +66,7 @@ def test_both_algorithms_get_the_same_labels_and_schedule(fastssl, tmp_path):
         ("mean-teacher", ["teacher", "student"]),
         ("muscle+mean-teacher", ["teacher", "student"]),
         ("muscle+fixmatch", ["average", "student"]),
+        ("mean-teacher+label-propagation", ["teacher", "student"]),
     ],
 )
 def test_every_network_is_evaluated_and_the_papers_comes_first(
@@ -110,7 +111,15 @@ def test_the_default_folder_names_the_run(fastssl, tmp_path, monkeypatch):
     assert (tmp_path / "runs" / "supervised-digits-all-0" / "run.json").is_file()
 
 
-@pytest.mark.parametrize("algorithm", ["muscle", "muscle --base mean-teacher", "fixmatch"])
+@pytest.mark.parametrize(
+    "algorithm",
+    [
+        *("muscle", "muscle --base mean-teacher", "fixmatch"),
+        # stopped in the first stage, and in a pass of the second
+        "label-propagation --set propagation.first_stage=0.9",
+        "muscle --base mean-teacher --label-propagation --set propagation.first_stage=0.2",
+    ],
+)
 def test_ctrl_c_then_resume_is_the_uninterrupted_run(fastssl, tmp_path, monkeypatch, algorithm):
     options = ("train", *algorithm.split(), *SHORT, "--set", "log_every=1", "--set", "eval.every=2")
     assert fastssl(*options, "--out", tmp_path / "straight").exit_code == 0
@@ -136,6 +145,18 @@ def test_ctrl_c_then_resume_is_the_uninterrupted_run(fastssl, tmp_path, monkeypa
     name = "step-00000006.safetensors"
     straight = (tmp_path / "straight" / "checkpoints" / name).read_bytes()
     assert (path / "checkpoints" / name).read_bytes() == straight
+
+
+def test_label_propagations_second_stage_starts_over_and_logs_what_it_found(fastssl, tmp_path):
+    options = ("--base", "fixmatch", *SHORT, "--set", "log_every=1", "--out", tmp_path / "run")
+    assert fastssl("train", "label-propagation", *options).exit_code == 0
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    rates = [row["lr"] for row in rows]
+    assert rates[:3] == rates[3:] == sorted(rates[:3], reverse=True)
+    assert all("term/kept" in row for row in rows)
+    assert ["term/reached" in row for row in rows] == [False] * 3 + [True] * 3
+    assert all(20 <= row["term/reached"] <= 1437 for row in rows[3:])
+    assert all(20 / 1437 < row["term/mean_weight"] <= 1 for row in rows[3:])
 
 
 def test_resuming_a_finished_run_changes_nothing_but_the_plot(fastssl, trained, tmp_path):
@@ -178,6 +199,13 @@ def test_a_diverged_run_says_so_in_one_line(fastssl, tmp_path):
         (["mussel", "--labels", "20"], "did you mean 'muscle'"),
         (["muscle", "--base", "mean_teacher"], "did you mean 'muscle+mean-teacher'"),
         (["fixmatch", "--base", "mean-teacher"], "--base: fixmatch takes none"),
+        (["ccn", "--label-propagation"], "--label-propagation: ccn does not take it"),
+        (["label-propagation", "--base", "mt"], "unknown name 'mt+label-propagation'"),
+        (["label-propagation", "--labels", "20", "--set", "propagation.k=0"], "propagation.k: 0"),
+        (
+            ["label-propagation", "--labels", "20", "--set", "propagation.k=1437"],
+            "propagation.k: 1437; expected fewer than the 1437 training images",
+        ),
         (["muscle", "--labels", "0"], "labels: 0; expected at least 10"),
         (["muscle", "--labels", "-10"], "labels: -10"),
         (["muscle", "--labels", "25"], "does not divide by the 10 classes"),
@@ -193,9 +221,11 @@ def test_a_diverged_run_says_so_in_one_line(fastssl, tmp_path):
         (["muscle", "--labels", "20", "--set", "optim.lrr=1"], "did you mean 'optim.lr'"),
         (["muscle", "--labels", "20", "--set", "optim.lr=fast"], "expected float"),
         (["muscle", "--labels", "20", "--set", "optim.lr"], "expected KEY=VALUE"),
+        (["muscle", "--labels", "20", "--set", "views.hard.policy=hard"], "unknown name 'hard'"),
+        (["muscle", "--labels", "20", "--set", "views.hard.translate=9"], "at most the 8 pixels"),
         (
             ["muscle", "--labels", "20", "--set", "model.name=resnet"],
-            "known: conv_large, mlp, small_cnn",
+            "did you mean 'resnet18'? known: conv_large, mlp, resnet18, small_cnn",
         ),
         (["muscle", "--labels", "20", "--set", "data.labeled_rows=0"], "data.labeled_rows: 0"),
         (["muscle", "--labels", "20", "--resume"], "not a run folder"),
@@ -219,6 +249,10 @@ def test_an_existing_run_stays_as_it_is(refused, trained):
         (("--resume", "--steps", "50"), "the run has steps = 40, not 50"),
         (("--resume", "--seed", "1"), "the run has seed = 0, not 1"),
         (("--resume", "--set", "muscle.alpha=2"), "the run has muscle.alpha = 1.0, not 2.0"),
+        (
+            ("--resume", "--set", "views.hard.n=1", "--set", "views.hard.policy=rand_augment"),
+            "the run has views.hard.policy = digits, not rand_augment",
+        ),
         (("--overwrite", "--labels", "25"), "does not divide"),
         (("--overwrite", "--device", "tpu"), "device"),
     ]:

@@ -5,12 +5,14 @@ import torch
 
 from fastssl.data import residence
 from fastssl.data.batches import TwoStreams
+from fastssl.data.normalise import normalise
 from fastssl.data.sources import load_source
 from fastssl.data.splits import draw_split
 from fastssl.data.streams import Shard
-from fastssl.data.views import ViewPolicy, normalise
+from fastssl.ops import augment
+from fastssl.ops.policies import Digits, IICHard, NoAugment, RandAugment, Weak
 
-PLAIN = ViewPolicy()
+PLAIN = NoAugment()
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +51,61 @@ def test_labeled_rows_come_first_with_their_labels(digits):
         assert set(position[64:].tolist()) <= set(split.unlabeled)
 
 
+def test_without_labels_all_images_are_one_stream(digits):
+    joined, split = streams(digits, rows=(0, 96))
+    both = sorted(split.labeled + split.unlabeled)
+    assert joined.steps_per_pass == len(both) // 96
+    seen = torch.cat([joined.positions(step) for step in range(len(both) // 96)])
+    assert len(seen.unique()) == len(seen)  # no image twice in a pass
+    assert set(seen.tolist()) <= set(both)
+    assert set(seen.tolist()) & set(split.labeled)
+    views, labels, index = joined.at(3)
+    assert views.shape == (2, 96, 1, 8, 8)
+    assert labels.shape == (0,)
+    assert torch.equal(index, joined.positions(3))
+    first, second = (
+        streams(digits, rows=(0, 96), shard=Shard(rank, 2), policies=[PLAIN])[0].positions(3)
+        for rank in (0, 1)
+    )
+    assert torch.equal(torch.cat([first, second]), index)
+
+
 def test_an_image_repeated_within_a_step_looks_different(digits):
-    joined, _ = streams(digits, policies=[ViewPolicy(rotate=20, noise=0.1)])
+    joined, _ = streams(digits, policies=[Digits(rotate=20, noise=0.1)])
     views, *_ = joined.at(0)
     assert len(views.flatten(2)[0].unique(dim=0)) == 96
 
 
+def test_the_views_of_a_step_are_the_ops(digits):
+    policies = [Weak(translate=1), IICHard(crop=5, flip=False), RandAugment(weak=Weak())]
+    joined, _ = streams(digits, policies=policies, seed=3)
+    for step in (0, 4):
+        views, _, position = joined.at(step)
+        expected = augment(
+            digits.images[position],
+            policies,
+            seed=3,
+            step=torch.tensor(step),
+            index=torch.arange(96),
+            mean=digits.mean,
+            std=digits.std,
+        )
+        assert torch.equal(views, expected)
+
+
+def test_views_come_in_the_networks_dtype_and_memory_format(digits):
+    policies = [Digits(rotate=20), Digits(rotate=20)]
+    plain, _ = streams(digits, policies=policies)
+    other = {"dtype": torch.bfloat16, "memory_format": torch.channels_last}
+    joined, _ = streams(digits, policies=policies, **other)
+    views, *_ = joined.at(2)
+    assert views.dtype == torch.bfloat16
+    assert views.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(views, plain.at(2)[0].to(torch.bfloat16))
+
+
 def test_a_step_is_a_function_of_seed_and_step(digits):
-    policies = [ViewPolicy(rotate=20)]
+    policies = [Digits(rotate=20)]
     first, _ = streams(digits, policies=policies)
     first.at(0)
     again, _ = streams(digits, policies=policies)
@@ -74,7 +123,7 @@ def test_without_unlabeled_images_a_step_is_labeled(digits):
 
 
 def test_two_ranks_have_the_rows_and_views_of_one_process(digits):
-    policies = [PLAIN, ViewPolicy(rotate=20, noise=0.1)]
+    policies = [PLAIN, Digits(rotate=20, noise=0.1)]
     whole, _ = streams(digits, policies=policies)
     halves = [streams(digits, policies=policies, shard=Shard(rank, 2))[0] for rank in (0, 1)]
     for step in (0, 7):
@@ -87,7 +136,7 @@ def test_two_ranks_have_the_rows_and_views_of_one_process(digits):
 
 
 def test_images_gathered_ahead_are_the_same_at_any_step(digits):
-    policies = [ViewPolicy(rotate=20)]
+    policies = [Digits(rotate=20)]
     resident, _ = streams(digits, policies=policies)
     gathered, _ = streams(digits, policies=policies, resident=False)
     for step in (0, 1, 2, 9, 10, 3):  # in order, ahead, back

@@ -14,8 +14,8 @@ from fastssl.data.sources import UNKNOWN, image_cache, load_source
 from fastssl.data.sources.image_folder import duplicates
 from fastssl.data.sources.source import mean_and_std, moments
 from fastssl.data.splits import draw_split
-from fastssl.data.views import ViewPolicy
 from fastssl.errors import InputError
+from fastssl.ops.policies import NoAugment
 
 SIZE = 8
 
@@ -173,8 +173,8 @@ def test_duplicates_across_train_and_test_are_found(few, tmp_path):
 def test_batches_are_gathered_from_the_map(source):
     split = draw_split(source, num_labels=None, seed=0)
     options = {"labeled_rows": 10, "unlabeled_rows": 10, "seed": 0, "device": torch.device("cpu")}
-    mapped = TwoStreams(source, split, [ViewPolicy()], resident=False, **options)
-    held = TwoStreams(source, split, [ViewPolicy()], resident=True, **options)
+    mapped = TwoStreams(source, split, [NoAugment()], resident=False, **options)
+    held = TwoStreams(source, split, [NoAugment()], resident=True, **options)
     for step in range(3):
         for one, other in zip(mapped.at(step), held.at(step), strict=True):
             assert torch.equal(one, other)

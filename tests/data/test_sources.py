@@ -39,3 +39,20 @@ def test_mean_and_std_normalise_the_training_images(digits):
 def test_an_unknown_name_points_at_the_nearest():
     with pytest.raises(InputError, match="did you mean 'digits'"):
         load_source("digit")
+
+
+def test_a_cut_takes_the_classes_in_turn():
+    source = load_source("digits")
+    cut = source.cut(25)
+    counts = cut.labels.bincount().tolist()
+    assert sorted(counts) == [2] * 5 + [3] * 5
+    positions = [
+        int((source.images == image).flatten(1).all(1).nonzero()[0]) for image in cut.images
+    ]
+    assert positions == sorted(positions)
+    assert torch.equal(source.labels[positions], cut.labels)
+    assert len(cut.test_labels) == len(source.test_labels)
+    assert cut.fingerprint != source.fingerprint
+    for n in (0, len(source.labels) + 1):
+        with pytest.raises(InputError, match=f"data.images: {n}; expected 1 to 1437"):
+            source.cut(n)

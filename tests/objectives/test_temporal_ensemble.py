@@ -4,6 +4,8 @@ import copy
 
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 
 from fastssl.objectives.temporal_ensemble import TemporalEnsemble
 
@@ -87,3 +89,38 @@ def test_it_resumes_from_its_state():
         resumed.update(h, index)
     assert torch.equal(resumed.mean, straight.mean)
     assert torch.equal(resumed.updates, straight.updates)
+
+
+def rank(number, folder):
+    """A process with half of every step's rows, which takes in the rows of both."""
+    torch.set_num_threads(1)
+    store = dist.FileStore(f"{folder}/store", 2)
+    dist.init_process_group("gloo", store=store, rank=number, world_size=2)
+    torch.manual_seed(3)
+    ensemble, distances = make(), []
+    for index, h in epochs(5):
+        own = slice(number * B // 2, (number + 1) * B // 2)
+        distances.append(ensemble.distance(h[own], index[own]))
+        every_index, every_h = torch.empty_like(index), torch.empty_like(h)
+        dist.all_gather_into_tensor(every_index, index[own].contiguous())
+        dist.all_gather_into_tensor(every_h, h[own].contiguous())
+        ensemble.update(every_h, every_index)
+    torch.save((ensemble.state_dict(), torch.stack(distances)), f"{folder}/{number}")
+    dist.destroy_process_group()
+
+
+def test_two_processes_that_gather_are_one_with_all_rows(tmp_path):
+    mp.start_processes(rank, (str(tmp_path),), nprocs=2, start_method="spawn")
+    torch.manual_seed(3)
+    ensemble, distances = make(), []
+    for index, h in epochs(5):
+        distances.append(ensemble.distance(h, index))
+        ensemble.update(h, index)
+    states, shares = zip(
+        *(torch.load(tmp_path / str(n), weights_only=True) for n in (0, 1)), strict=True
+    )
+    for state in states:
+        assert torch.equal(state["mean"], ensemble.mean)
+        assert torch.equal(state["updates"], ensemble.updates)
+    mean = (shares[0] + shares[1]) / 2
+    torch.testing.assert_close(mean, torch.stack(distances), rtol=1e-12, atol=1e-14)

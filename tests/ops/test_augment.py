@@ -216,6 +216,29 @@ def test_cutout_covers_what_it_says():
     assert covered.argmax() // 16 in range(4, 12)
 
 
+def test_a_warp_reaches_the_ends_of_its_ranges_and_is_centred():
+    """The place of a lone bright pixel, and the angle of a bright stripe."""
+    N, S = 500, 9
+    axis, one = torch.arange(float(S)) - S // 2, torch.ones(1)
+    images = torch.zeros(N, 1, S, S, dtype=torch.uint8)
+    images[:, :, S // 2, S // 2] = 255
+
+    def drawn(images: Tensor, policy: Digits) -> Tensor:
+        arguments = given(N, 1, S, images=images, policies=[policy], mean=0 * one, std=one)
+        return augment(**arguments)[0, :, 0]
+
+    views = drawn(images, Digits(translate=2))
+    for shift in ((views.sum(1) * axis).sum(1), (views.sum(2) * axis).sum(1)):
+        assert 1.9 < shift.abs().max() <= 2.02
+        assert shift.mean().abs() < 0.2  # 2 / sqrt(3) / sqrt(500) is one standard error: 0.05
+    images[:, :, S // 2] = 255
+    views = drawn(images, Digits(rotate=30))
+    rise = (views * axis * axis.view(S, 1)).sum((1, 2)) / (views * axis**2).sum((1, 2))
+    angles = rise.atan().rad2deg()
+    assert 28 < angles.abs().max() < 32
+    assert angles.mean().abs() < 3.5  # 30 / sqrt(3) / sqrt(500) is one standard error: 0.8
+
+
 def test_noise_has_the_stated_deviation():
     images = torch.full((200, 1, 8, 8), 128, dtype=torch.uint8)
     one = torch.ones(1)
@@ -355,3 +378,7 @@ def test_policies_by_name():
     assert named_policy("iic_hard", 84) == IICHard(crop=52)
     assert named_policy("rand_augment") == RandAugment.preset("google")
     assert named_policy("rand_augment_usb") == RandAugment.preset("usb")
+    still = Weak(rotate=10, padding=8)
+    assert named_policy("weak", 84, still) == still
+    assert named_policy("iic_hard", 84, still) == IICHard(crop=52, flip=False)
+    assert named_policy("rand_augment", 84, still).weak == Weak(rotate=10, padding=8, fill=127)

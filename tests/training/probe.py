@@ -10,10 +10,10 @@ from torch import nn
 from fastssl.algorithms.base import Algorithm, Batch, State
 from fastssl.algorithms.loss import Loss
 from fastssl.models import Backbone
-from fastssl.training.checkpoint import Checkpoints
+from fastssl.training.checkpoint import Checkpoints, Identity
 from fastssl.training.engine import train
 from fastssl.training.record import MetricsLog, read_metrics
-from fastssl.training.schedules import cosine
+from fastssl.training.schedules import Stages, cosine
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,12 @@ def run(
     folder: Path,
     *,
     steps: int = 20,
+    starts: tuple[int, ...] = (0,),
     first_step: int = 0,
     batches: Callable[[int], Batch] = batch_at,
-    **intervals: int,
+    evaluate: Callable[[int], dict[str, float]] | None = None,
+    keep_every: int | None = None,
+    **intervals: float,
 ) -> list[dict[str, float]]:
     """Train through the engine in a folder; the rows of its metrics.jsonl."""
     metrics = MetricsLog(folder / "metrics.jsonl", after_step=first_step)
@@ -76,11 +79,11 @@ def run(
             batches,
             optimizer,
             lambda step: {"lr": 0.1 * cosine(step, steps)},
-            lambda done: {"accuracy/test/network": done / 100},
+            evaluate or (lambda done: {"accuracy/test/network": done / 100}),
             metrics,
-            checkpoints(folder),
+            checkpoints(folder, keep_every),
             first_step=first_step,
-            steps=steps,
+            stages=Stages(starts, steps),
             **(every | intervals),
         )
     finally:
@@ -88,5 +91,5 @@ def run(
     return read_metrics(folder / "metrics.jsonl")
 
 
-def checkpoints(folder: Path) -> Checkpoints:
-    return Checkpoints(folder / "checkpoints", "probe", "f" * 64)
+def checkpoints(folder: Path, keep_every: int | None = None) -> Checkpoints:
+    return Checkpoints(folder / "checkpoints", Identity("probe", "f" * 64, "5" * 64), keep_every)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import signal
+import time
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from probe import Probe, batch_at, checkpoints, run, sgd
 from safetensors.torch import load, save
 
 from fastssl.errors import InputError, StoppedError
+from fastssl.training.checkpoint import Checkpoints
 
 
 @pytest.fixture
@@ -86,6 +88,74 @@ def test_the_last_two_are_kept(tmp_path):
     run(probe, sgd(probe), tmp_path, steps=25, checkpoint_every=5)
     assert checkpoints(tmp_path).steps() == [20, 25]
     assert len(list((tmp_path / "checkpoints").iterdir())) == 4
+
+
+def test_those_of_every_k_th_step_stay(tmp_path):
+    probe = Probe()
+    run(probe, sgd(probe), tmp_path, steps=25, checkpoint_every=5, keep_every=8)
+    assert checkpoints(tmp_path).steps() == [8, 16, 24, 25]
+
+
+def test_the_best_on_the_validation_part_stays(tmp_path):
+    accuracies = {2: 0.5, 4: 0.7, 6: 0.6, 8: 0.7, 10: 0.69, 12: 0.1}
+    probe = Probe()
+    run(
+        probe,
+        sgd(probe),
+        tmp_path,
+        steps=12,
+        eval_every=2,
+        checkpoint_every=5,
+        evaluate=lambda done: {
+            "accuracy/validation/network": accuracies[done],
+            "accuracy/validation/teacher": 1 - accuracies[done],
+            "accuracy/test/network": done / 12,
+        },
+    )
+    found = checkpoints(tmp_path)
+    assert found.steps() == [4, 10, 12]  # 4 was not due: it was saved for being the best
+    assert found.best() == found.named("best") == 4
+    assert found.named("last") is None
+    assert found.named("10") == 10
+    with pytest.raises(InputError, match="checkpoint: 8; expected last, best or one of 4, 10, 12"):
+        found.named("8")
+
+
+def test_the_test_part_never_chooses(saved):
+    assert checkpoints(saved).best() is None
+    with pytest.raises(InputError, match="no validation part"):
+        checkpoints(saved).named("best")
+
+
+def test_minutes_save_as_well_as_steps(tmp_path, monkeypatch):
+    now, saves = 0.0, []
+
+    def slow(step):
+        nonlocal now
+        now += 25
+        return batch_at(step)
+
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(Checkpoints, "save", lambda self, step, *_, **__: saves.append(step))
+    every = {"checkpoint_every": 10, "checkpoint_minutes": 1.0}
+    probe = Probe()
+    run(probe, sgd(probe), tmp_path, batches=slow, **every)
+    assert saves == [3, 6, 9, 10, 13, 16, 19, 20]
+
+
+def test_what_a_killed_process_left_half_written_is_cleared_away(saved):
+    folder = saved / "checkpoints"
+    left = [f"step-{step:08d}.safetensors" for step in (15, 25)] + ["step-00000025.json.writing"]
+    foreign = ["notes.txt", "best.safetensors", "step-15.json"]
+    for name in (*left, *foreign):
+        (folder / name).write_text("")
+    probe = Probe()
+    assert checkpoints(saved).load(probe) == 20
+    run(probe, sgd(probe), saved, steps=30, first_step=20)
+    names = {path.name for path in folder.iterdir()}
+    assert names.isdisjoint(left)
+    assert names > set(foreign)
+    assert checkpoints(saved).steps() == [20, 30]
 
 
 def test_a_checkpoint_without_its_json_does_not_exist(saved):
@@ -186,11 +256,24 @@ def test_a_damaged_checkpoint_is_refused_and_changes_nothing(saved, damage, mess
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"algorithm": "other"}, "of probe, not of other"), ({"fingerprint": "0" * 64}, "other data")],
+    [
+        ({"algorithm": "other"}, "its algorithm is probe, this run's is other"),
+        ({"data": "0" * 64}, "its data is fff.*, this run's is 000"),
+        ({"split": "0" * 64}, "its label split is 555.*, this run's is 000"),
+    ],
 )
-def test_a_foreign_checkpoint_is_refused(saved, change, message):
-    with pytest.raises(InputError, match=message):
-        replace(checkpoints(saved), **change).load(Probe())
+def test_a_checkpoint_of_another_run_is_refused(saved, change, message):
+    own = checkpoints(saved)
+    other = replace(own, identity=replace(own.identity, **change))
+    with pytest.raises(InputError, match=message) as raised:
+        other.load(Probe())
+    assert "step-00000020" in str(raised.value)
+
+
+def test_a_checkpoint_of_another_version_is_refused(saved):
+    edit_json(saved, format=1, fastssl="0.0.9")
+    with pytest.raises(InputError, match=r"format 1 of fastssl 0.0.9, fastssl .* reads format 2"):
+        checkpoints(saved).load(Probe())
 
 
 def test_a_checkpoint_under_another_name_is_refused(saved):

@@ -9,7 +9,7 @@ from fastssl.recipes import recipe
 from fastssl.recipes.config import from_json, leaves, override
 
 
-@pytest.fixture(params=["muscle", "supervised", "muscle+mean-teacher", "ccn-no-ml"])
+@pytest.fixture(params=["muscle", "supervised", "muscle+mean-teacher", "ccn-no-ml", "contrastive"])
 def config(request):
     return recipe(request.param, "digits")
 
@@ -24,7 +24,7 @@ def test_json_gives_the_configuration_back(config):
         ("optim.lr", "0.02", 0.02),
         ("optim.lr", "1e-3", 0.001),
         ("steps", "7", 7),
-        ("views.hard.rotate", "12", 12.0),
+        ("views.weak.rotate", "12", 12.0),
         ("data.labels", "20", 20),
         ("data.labels", "none", None),
         ("model.name", "conv_large", "conv_large"),
@@ -59,10 +59,18 @@ def test_an_override_has_the_type_of_its_field(config, key, text, value):
         ("optim.weight_decay", "-1", "0 or more"),
         ("steps", "0", "steps: 0; expected 1 or more"),
         ("log_every", "0", "log_every: 0"),
+        ("checkpoint_every", "5", "did you mean 'checkpoint.every'"),
+        ("checkpoint.every", "0", "checkpoint.every: 0; expected 1 or more"),
+        ("checkpoint.minutes", "0", "checkpoint.minutes: 0.0; expected a number above 0"),
+        ("checkpoint.keep_every", "0", "checkpoint.keep_every: 0; expected 1 or more"),
         ("seed", "-1", "seed: -1"),
         ("data.labeled_rows", "0", "data.labeled_rows: 0; expected 1 or more"),
         ("data.unlabeled_rows", "-1", "data.unlabeled_rows: -1; expected 0 or more"),
-        ("views.weak.scale", "1", "less than 1"),
+        ("views.weak.scale", "1", "views.weak.scale: Digits: scale is 1.0; expected at most 0.9"),
+        ("views.weak.policy", "rand_augmant", "did you mean 'rand_augment"),
+        ("views.weak", "weak", "set views.weak.policy to a name"),
+        ("views.weak.flip", "true", "unknown name 'views.weak.flip'"),
+        ("data.image_size", "200", "data.image_size: 200; expected 8 to 160 pixels"),
     ],
 )
 def test_a_wrong_override_is_named(config, key, text, message):

@@ -1,13 +1,16 @@
 """The loop: what is called when, what is logged, how it stops."""
 
+import json
 import signal
 from dataclasses import replace
 
 import pytest
 import torch
 from probe import Probe, batch_at, checkpoints, run, sgd
+from safetensors.torch import load_file
 
-from fastssl.errors import DivergedError, StoppedError
+from fastssl.errors import DivergedError, InputError, StoppedError
+from fastssl.training import loss_watch
 from fastssl.training.schedules import cosine
 
 
@@ -40,6 +43,12 @@ def test_epochs_and_steps_are_announced(probe, tmp_path):
     assert probe.states[5].epoch == 1
 
 
+def test_a_stage_begins_like_a_run(probe, tmp_path):
+    run(probe, sgd(probe), tmp_path, steps=16, starts=(0, 8), steps_per_pass=5)
+    places = [(s.step, s.epoch, s.stage) for s in probe.epochs]
+    assert places == [(0, 0, 0), (5, 1, 0), (8, 0, 1), (13, 1, 1)]
+
+
 def test_metrics_come_at_their_intervals_and_at_the_end(probe, tmp_path):
     rows = run(probe, sgd(probe), tmp_path, steps=13, log_every=4, eval_every=6)
     assert [row["step"] for row in rows] == [4, 6, 8, 12, 13]
@@ -61,38 +70,69 @@ def test_evaluation_leaves_the_network_in_training_mode(probe, tmp_path):
     assert probe.training
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_unsaved(probe, tmp_path):
+def poisoned(first):
+    """Batches whose images are nan from a step on."""
+
     def batches(step):
         batch = batch_at(step)
-        return replace(batch, views=batch.views * float("nan")) if step >= 11 else batch
+        return replace(batch, views=batch.views * float("nan")) if step >= first else batch
 
-    message = r"not finite at step 15: loss = nan, term/supervised = nan"
+    return batches
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_unsaved(probe, tmp_path):
+    message = r"not finite at step 12: loss = nan, term/supervised = nan; training images 0, 1, 2"
     with pytest.raises(DivergedError, match=message):
-        run(probe, sgd(probe), tmp_path, batches=batches, checkpoint_every=5)
+        run(probe, sgd(probe), tmp_path, batches=poisoned(11), checkpoint_every=5)
     assert checkpoints(tmp_path).steps() == [5, 10]
 
 
-def test_a_checkpoint_between_two_log_steps_is_checked_as_well(probe, tmp_path):
-    def batches(step):
-        return replace(batch_at(step), views=torch.full((1, 6, 1, 2, 2), float("inf")))
+def test_what_is_needed_to_look_into_it_is_saved(probe, tmp_path):
+    with pytest.raises(DivergedError, match=r"diverged-00000012\.json"):
+        run(probe, sgd(probe), tmp_path, batches=poisoned(11), checkpoint_every=5)
+    stem = tmp_path / "checkpoints" / "diverged-00000012"
+    about = json.loads(stem.with_suffix(".json").read_text())
+    assert (about["step"], about["noticed"]) == (12, 15)
+    assert about["index"] == list(range(6))
+    assert about["labels"] == batch_at(11).labels.tolist()
+    assert list(about["losses"]) == ["11", "12", "13", "14", "15"]
+    assert about["losses"]["11"]["loss"] == about["losses"]["11"]["term/supervised"] > 0
+    assert about["losses"]["12"] == {"loss": "nan", "term/supervised": "nan"}
+    tensors = load_file(stem.with_suffix(".safetensors"))
+    assert tensors.pop("index").tolist() == list(range(6))
+    assert tensors.keys() == {f"algorithm.{name}" for name in probe.state_dict()}
+    assert tensors["algorithm.steps_seen"] == 15
 
+
+def test_a_full_disk_does_not_hide_that_the_loss_is_not_finite(probe, tmp_path, monkeypatch):
+    def full(path, data):
+        raise InputError(f"cannot write {path}: No space left on device")
+
+    monkeypatch.setattr(loss_watch, "write_atomic", full)
+    with pytest.raises(DivergedError, match=r"step 12: .*\(cannot write .*No space left") as raised:
+        run(probe, sgd(probe), tmp_path, batches=poisoned(11))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_checkpoint_between_two_log_steps_is_checked_as_well(probe, tmp_path):
     with pytest.raises(DivergedError):
-        run(probe, sgd(probe), tmp_path, batches=batches, checkpoint_every=3)
+        run(probe, sgd(probe), tmp_path, batches=poisoned(0), checkpoint_every=3)
     assert checkpoints(tmp_path).steps() == []
 
 
-def test_ctrl_c_finishes_the_step_saves_and_stops(probe, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_finishes_the_step_saves_and_stops(probe, tmp_path, number):
     def batches(step):
         if step == 6:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
         return batch_at(step)
 
-    before = signal.getsignal(signal.SIGINT)
+    before = signal.getsignal(number)
     with pytest.raises(StoppedError, match="after step 7 of 20"):
         run(probe, sgd(probe), tmp_path, batches=batches)
     assert checkpoints(tmp_path).steps() == [7]
     assert int(probe.steps_seen) == 7
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(number) is before
 
 
 @pytest.fixture

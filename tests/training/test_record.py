@@ -18,6 +18,9 @@ def run_in(path):
         file.write_text("")
     for suffix in ("safetensors", "json"):
         (folder.checkpoints / f"step-00000010.{suffix}").write_text("")
+    folder.outputs.mkdir()
+    for name in ("plane-00000010.safetensors", "final.safetensors"):
+        (folder.outputs / name).write_text("")
     (folder.path / "metrics.jsonl.writing").write_text("left by a crash")
     return folder
 
@@ -41,6 +44,7 @@ def test_overwriting_deletes_what_a_run_wrote_and_nothing_else(tmp_path):
         tmp_path / "plots" / "curves.png",
         folder.checkpoints / "best.safetensors",
         folder.checkpoints / "step-10.json",
+        folder.outputs / "plane-10.safetensors",
     ]
     for path in foreign:
         path.parent.mkdir(exist_ok=True)

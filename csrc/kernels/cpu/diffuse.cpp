@@ -193,7 +193,7 @@ std::vector<int32_t> search_from_seeds(const SparseRows& graph, const scalar_t* 
   };
   for (const auto& [of_class, i] : sources) find(i);
   int32_t unreached = 0;
-  for (size_t at = 0; at < size_t(graph.N); ++at) {
+  for (size_t at = 0; order.size() < size_t(graph.N); ++at) {  // until all are found
     while (at == order.size()) find(unreached++);
     for (int64_t e = graph.crow[order[at]]; e < graph.crow[order[at] + 1]; ++e) find(graph.col[e]);
   }

@@ -25,7 +25,7 @@ struct Entropy {
     if (gradient == nullptr) return;
     write_row<simd>(gradient + n * logits.C, logits.C, [&](int64_t j) {
       return (simd::load(logits.e() + j) * inverse) *
-             (mean - finite<simd>(simd::load(logits.z() + j)));
+             (mean - finite<simd>(logits.template z<Isa>(j)));
     });
   }
 };

@@ -36,6 +36,13 @@ FASTSSL_INLINE Float bits_to_float(Bits bits) {
   }
 }
 
+FASTSSL_INLINE float load(const float* from) { return *from; }
+FASTSSL_INLINE double load(const double* from) { return *from; }
+template <class half_t>
+FASTSSL_INLINE float load(const half_t* from) {
+  return bits_to_float<half_t, float>(uint32_t(from->bits));
+}
+
 FASTSSL_INLINE void store(float* to, float x) { *to = x; }
 FASTSSL_INLINE void store(double* to, double x) { *to = x; }
 FASTSSL_INLINE void store(BFloat16* to, float x) {

@@ -20,7 +20,7 @@ struct KlDivergence {
     Vector products{};
     logits.template move_to<Isa>(n, [&](int64_t j, Vector z, Vector) {
       const Vector q = simd::load(target.e() + j);
-      products += q == 0 ? Vector{} : q * (simd::load(target.z() + j) - z);
+      products += q == 0 ? Vector{} : q * (target.template z<Isa>(j) - z);
     });
     const acc ratio = logits.sum / target.sum;
     total.add(simd::sum(products) / target.sum);

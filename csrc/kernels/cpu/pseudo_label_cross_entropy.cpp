@@ -24,10 +24,10 @@ struct PseudoLabelCrossEntropy {
       return;
     }
     total.count_row();
-    const int64_t label = std::find(weak.z(), weak.z() + C, acc(0)) - weak.z();
+    const int64_t label = weak.template likeliest<Isa>();
     for (int64_t row = n; row < V * N; row += N) {
       strong.template move_to<Isa>(row);
-      total.add(-double(strong.z()[label]));
+      total.add(-double(strong.z_of(label)));
       total.add_logarithm(strong.sum);
       if (gradient != nullptr) {
         write_cross_entropy_row<Isa>(strong, label, acc(1), gradient + row * C);

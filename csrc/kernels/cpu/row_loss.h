@@ -44,7 +44,9 @@ class RowTotal {
   int64_t counted_ = 0;
 };
 
-// The softmax of one row at a time of logits [rows, C]: p = e / sum, ln p = z - ln sum.
+// The softmax of one row at a time of logits [rows, C]: p = e / sum, ln p = z - ln sum. Rows are
+// best taken in order: the next one's maximum is found beside this one's exponentials, which would
+// otherwise wait for it.
 template <class scalar_t>
 class SoftmaxRows {
  public:
@@ -55,7 +57,7 @@ class SoftmaxRows {
   SoftmaxRows(const scalar_t* logits, int64_t rows, int64_t C)
       : C(C),
         padded(round_up(C, tile<acc>().lanes)),
-        scratch_(2 * padded),
+        e_(padded),
         edge_(padded),
         rows_{logits, logits + rows * C, edge_} {}
 
@@ -63,46 +65,85 @@ class SoftmaxRows {
   template <class Isa, class Body>
   FASTSSL_INLINE void move_to(int64_t n, const Body& body) {
     using simd = Simd<Isa, acc>;
-    const Vector<Isa> never = simd::broadcast(-std::numeric_limits<acc>::infinity());
-    const scalar_t* row = rows_.row(n, C, padded);
-    acc* const to_z = scratch_;
-    acc* const to_e = to_z + padded;
-    const auto exponential = [&](int64_t j, Vector<Isa> shifted) {
-      const Vector<Isa> e = simd::exp_nonpositive(shifted);
-      simd::store(to_z + j, shifted);
-      simd::store(to_e + j, e);
-      body(j, shifted, e);
-      return e;
+    row_ = rows_.row(n, C, padded);
+    maximum_ = ahead_ == n ? ahead_maximum_ : largest_of<Isa>(row_);
+    if (rows_.is_whole(n + 1, C, padded)) {
+      ahead_ = n + 1;
+      ahead_maximum_ = largest_of<Isa>(row_ + C);
+    }
+    const Vector<Isa> maximum = simd::broadcast(maximum_);
+    acc* const e_of_row = e_;
+    Vector<Isa> total{};
+    const auto exponential = [&](int64_t j, Vector<Isa> z) {
+      const Vector<Isa> e = simd::exp_nonpositive(z);
+      simd::store(e_of_row + j, e);
+      body(j, z, e);
+      total += e;
     };
     const int64_t last = padded - simd::kLanes;
-    const Vector<Isa> tail = simd::fill_tail(simd::load(row + last), C - last, never[0]);
-    Vector<Isa> largest = tail, total{};
     for (int64_t j = 0; j < last; j += simd::kLanes) {
-      largest = simd::max(simd::load(row + j), largest);
+      exponential(j, simd::load(row_ + j) - maximum);
     }
-    const Vector<Isa> maximum = simd::broadcast(simd::max(largest));
-    for (int64_t j = 0; j < last; j += simd::kLanes) {
-      total += exponential(j, simd::load(row + j) - maximum);
-    }
-    sum = simd::sum(total + exponential(last, tail - maximum));
+    exponential(last, filled_tail<Isa>(row_) - maximum);
+    sum = simd::sum(total);
   }
   template <class Isa>
   FASTSSL_INLINE void move_to(int64_t n) {
     move_to<Isa>(n, [](int64_t, Vector<Isa>, Vector<Isa>) {});
   }
 
-  // Logits less their maximum; -inf behind the row's end.
-  FASTSSL_INLINE const acc* z() const { return scratch_; }
-  // Their exponentials.
-  FASTSSL_INLINE const acc* e() const { return scratch_ + padded; }
+  // The logits from class j on less their maximum; anything behind the row's end.
+  template <class Isa>
+  FASTSSL_INLINE Vector<Isa> z(int64_t j) const {
+    return Simd<Isa, acc>::load(row_ + j) - Simd<Isa, acc>::broadcast(maximum_);
+  }
+  FASTSSL_INLINE acc z_of(int64_t j) const { return load(row_ + j) - maximum_; }
+  // Their exponentials; 0 behind the row's end.
+  FASTSSL_INLINE const acc* e() const { return e_; }
+
+  // The first class that has the largest logit, of a row without NaN.
+  template <class Isa>
+  FASTSSL_INLINE int64_t likeliest() const {
+    using simd = Simd<Isa, acc>;
+    using Bits = typename simd::Bits;
+    const Vector<Isa> maximum = simd::broadcast(maximum_);
+    const Bits none = Bits{} - 1;
+    Bits index = simd::lane_numbers(), found = none;
+    for (int64_t j = 0; j < padded; j += simd::kLanes, index += simd::kLanes) {
+      // What lies behind the row's end comes later than the class looked for.
+      const Bits here = simd::load(row_ + j) == maximum ? index : none;
+      found = here < found ? here : found;
+    }
+    return simd::min(found);
+  }
 
   const int64_t C, padded;
   acc sum = 0;  // of e
 
  private:
-  Scratch<acc> scratch_;  // [2, padded]
+  // The row's last vector, with -inf behind the row's end.
+  template <class Isa>
+  FASTSSL_INLINE Vector<Isa> filled_tail(const scalar_t* row) const {
+    using simd = Simd<Isa, acc>;
+    const int64_t last = padded - simd::kLanes;
+    return simd::fill_tail(simd::load(row + last), C - last, -std::numeric_limits<acc>::infinity());
+  }
+  template <class Isa>
+  FASTSSL_INLINE acc largest_of(const scalar_t* row) const {
+    using simd = Simd<Isa, acc>;
+    Vector<Isa> largest = filled_tail<Isa>(row);
+    for (int64_t j = 0; j < padded - simd::kLanes; j += simd::kLanes) {
+      largest = simd::max(simd::load(row + j), largest);
+    }
+    return simd::max(largest);
+  }
+
+  Scratch<acc> e_;  // [padded]
   Scratch<scalar_t> edge_;
   const Rows<scalar_t> rows_;
+  const scalar_t* row_ = nullptr;
+  acc maximum_ = 0, ahead_maximum_ = 0;
+  int64_t ahead_ = -1;  // the row whose maximum is known already
 };
 
 // z, or the lowest finite number where z is -inf: what stands beside a probability of 0.
@@ -125,7 +166,12 @@ FASTSSL_INLINE typename Simd<Isa, acc_t<scalar_t>>::Vector difference(
 // Writes gradient[C], a vector at a time: body(j) gives the one that starts at j.
 template <class simd, class scalar_t, class Body>
 FASTSSL_INLINE void write_row(scalar_t* gradient, int64_t C, const Body& body) {
-  for (int64_t j = 0; j < C; j += simd::kLanes) simd::store_head(gradient + j, body(j), C - j);
+  if (C < simd::kLanes) return simd::store_head(gradient, body(0), C);
+  for (int64_t j = 0; j + simd::kLanes <= C; j += simd::kLanes) {
+    simd::store_head(gradient + j, body(j), simd::kLanes);
+  }
+  const int64_t last = C - simd::kLanes;  // overlaps the one before
+  simd::store_head(gradient + last, body(last), simd::kLanes);
 }
 
 template <class Isa, class Loss>

@@ -58,9 +58,14 @@ struct Simd {
   // x with `value` in the lanes from `count` on.
   FASTSSL_INLINE static Vector fill_tail(Vector x, int64_t count, acc_t value) {
     if (count >= kLanes) return x;
-    Vector index;
-    for (int l = 0; l < kLanes; ++l) index[l] = acc_t(l);
+    const Vector index = __builtin_convertvector(lane_numbers(), Vector);
     return index < broadcast(acc_t(count)) ? x : broadcast(value);
+  }
+
+  FASTSSL_INLINE static Bits lane_numbers() {
+    Bits index;
+    for (int l = 0; l < kLanes; ++l) index[l] = l;
+    return index;
   }
 
   FASTSSL_INLINE static acc_t sum(Vector x) {
@@ -69,17 +74,20 @@ struct Simd {
   FASTSSL_INLINE static acc_t max(Vector x) {
     return reduce(x, [](auto a, auto b) { return a > b ? a : b; });
   }
+  FASTSSL_INLINE static int64_t min(Bits x) {
+    return reduce(x, [](auto a, auto b) { return a < b ? a : b; });
+  }
 
-  // e^x for x <= 0, to about 1 ulp; below the smallest normal it is 0.
+  // e^x for x <= 0, to about 1 ulp; below half the smallest normal it is 0.
   FASTSSL_INLINE static Vector exp_nonpositive(Vector x) {
     if constexpr (sizeof(acc_t) == 8) {
       for (int l = 0; l < kLanes; ++l) x[l] = std::exp(x[l]);
       return x;
     } else {
-      const Vector lowest = broadcast(-87.33654f);  // ln of the smallest normal
-      const Vector round =
-          broadcast(0x1.8p23f);  // leaves the nearest integer in the low mantissa bits
-      const Vector clamped = x < lowest ? lowest : x;
+      // Leaves the nearest integer plus the exponent's bias in the low mantissa bits.
+      const Vector round = broadcast(0x1.8p23f + 127);
+      const Vector clamped =
+          max(broadcast(-88.02969f), x);  // -127 ln 2, whose biased exponent is 0
       const Vector shifted = clamped * 1.44269504f + round;
       const Vector n = shifted - round;
       const Vector r = (clamped - n * 0x1.62ep-1f) - n * 0x1.0bfbe8p-15f;  // ln 2 in two parts
@@ -89,9 +97,9 @@ struct Simd {
       q = q * r + 0x1.5558f2p-5f;
       q = q * r + 0x1.555492p-3f;
       q = q * r + 0x1.fffffcp-2f;
-      const Vector e = (q * r) * r + r + 1.f;
-      const Bits exponent = (Bits(shifted) + 127u) << 23;
-      return x < lowest ? Vector{} : e * Vector(exponent);
+      q = q * r + 1.f;
+      q = q * r + 1.f;
+      return q * Vector(Bits(shifted) << 23);
     }
   }
 
@@ -124,12 +132,13 @@ struct Simd {
 
  private:
   template <class V, class Combine>
-  FASTSSL_INLINE static acc_t reduce(V x, const Combine& combine) {
+  FASTSSL_INLINE static auto reduce(V x, const Combine& combine) {
+    using number_t = std::decay_t<decltype(x[0])>;
     constexpr int kHalf = sizeof(V) / 2;
-    if constexpr (kHalf == sizeof(acc_t)) {
+    if constexpr (kHalf == sizeof(number_t)) {
       return combine(x[0], x[1]);
     } else {
-      typename VectorOf<acc_t, kHalf>::type low, high;
+      typename VectorOf<number_t, kHalf>::type low, high;
       std::memcpy(&low, &x, kHalf);
       std::memcpy(&high, reinterpret_cast<const char*>(&x) + kHalf, kHalf);
       return reduce(combine(low, high), combine);

@@ -17,9 +17,13 @@ struct Rows {
   const scalar_t* end;
   scalar_t* edge;  // [padded], scratch
 
+  // Whether row n may be read where it lies; false for rows there are not.
+  FASTSSL_INLINE bool is_whole(int64_t n, int64_t C, int64_t padded) const {
+    return end - data >= n * C + padded;
+  }
   FASTSSL_INLINE const scalar_t* row(int64_t n, int64_t C, int64_t padded) const {
     const scalar_t* at = data + n * C;
-    if (end - at >= padded) return at;
+    if (is_whole(n, C, padded)) return at;
     for (int64_t j = 0; j < C; ++j) edge[j] = at[j];
     return edge;
   }

@@ -5,13 +5,6 @@
 namespace fastssl::cpu {
 namespace {
 
-float load(float x) { return x; }
-double load(double x) { return x; }
-template <class half_t>
-float load(half_t x) {
-  return bits_to_float<half_t, float>(uint32_t(x.bits));
-}
-
 template <class scalar_t, class weight_t>
 struct WeightedCrossEntropy {
   using acc = acc_t<scalar_t>;
@@ -25,7 +18,7 @@ struct WeightedCrossEntropy {
   FASTSSL_INLINE void add(int64_t n, RowTotal& total) {
     using simd = Simd<Isa, acc>;
     const int64_t C = logits.C, target = targets[n];
-    const acc weight = load(weights[n]);
+    const acc weight = load(weights + n);
     const auto fill = [&](acc value) {
       if (gradient == nullptr) return;
       write_row<simd>(gradient + n * C, C, [&](int64_t) { return simd::broadcast(value); });
@@ -37,7 +30,7 @@ struct WeightedCrossEntropy {
     }
     if (weight == 0) return fill(0);
     logits.template move_to<Isa>(n);
-    total.add(double(weight) * (std::log(double(logits.sum)) - double(logits.z()[target])));
+    total.add(double(weight) * (std::log(double(logits.sum)) - double(logits.z_of(target))));
     if (gradient != nullptr) {
       write_cross_entropy_row<Isa>(logits, target, weight, gradient + n * C);
     }

@@ -4,7 +4,7 @@ N images, K channels, H x W pixels, C classes.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -97,6 +97,29 @@ class Source:
     def std(self) -> Tensor:
         """Standard deviation of each channel, as `mean`, float32 [K]."""
         return self._statistics[1]
+
+    def cut(self, n: int) -> "Source":
+        """The same with n training images alone: the first of each class (or subclass) in turn.
+
+        Raises:
+            InputError: there are not so many.
+        """
+        if not 1 <= n <= len(self.labels):
+            raise InputError(f"data.images: {n}; expected 1 to {len(self.labels)}")
+        fine = self.subclasses
+        groups = self.labels if fine is None else fine.labels
+        turns = torch.empty_like(groups)
+        for group in groups.unique():
+            members = groups == group
+            turns[members] = torch.arange(int(members.sum()))
+        chosen = turns.argsort(stable=True)[:n].sort().values
+        return replace(
+            self,
+            images=self.images[chosen],
+            labels=self.labels[chosen],
+            subclasses=fine and replace(fine, labels=fine.labels[chosen]),
+            files=None,
+        )
 
     @cached_property
     def _statistics(self) -> tuple[Tensor, Tensor]:

@@ -1,19 +1,31 @@
-"""From figures and pixels to bytes, and text that a figure shows as it is. K channels, H x W."""
+"""Figures and pixels as bytes, and what all figures look like. K channels, H x W pixels."""
 
 import base64
 import io
 import warnings
+from pathlib import Path
+from typing import NamedTuple
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+from fastssl.training.record import write_atomic
+
 # Okabe and Ito's palette: told apart by colour-blind readers, too.
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLES = ("-", "--", ":", "-.")  # networks of one run; runs beyond the palette
 SHARP = 48  # pixels a side up to which an image is kept exactly, as PNG
 LARGEST = 128  # pixels a side that a page has room for
+
+
+class Drawing(NamedTuple):
+    """One figure of a report."""
+
+    name: str  # that a file can have
+    caption: str  # what it shows, in a sentence or two with its numbers
+    figure: Figure
 
 
 def look(run: int, network: int = 0) -> dict[str, str]:
@@ -35,6 +47,15 @@ def png(figure: Figure) -> bytes:
         warnings.filterwarnings("ignore", message="Glyph")
         FigureCanvasAgg(figure).print_png(image)
     return image.getvalue()
+
+
+def write_png(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    write_atomic(path, png(figure))
 
 
 def data_uri(data: bytes, kind: str = "png") -> str:
