@@ -211,8 +211,11 @@ def train(
                 raise PeerError from error  # the first process says it
             if isinstance(error, DivergedError):
                 raise
-            again = shlex.join(["fastssl", "train", algorithm, "--out", str(path), "--resume"])
-            raise OneLineError(f"{error}, saved; continue with: {again}", INTERRUPTED) from error
+            again = ["fastssl", "train", algorithm, "--out", str(path), "--resume"]
+            again += ["--devices", str(devices)] if devices else []
+            raise OneLineError(
+                f"{error}, saved; continue with: {shlex.join(again)}", INTERRUPTED
+            ) from error
         with first_alone(ranks) as first:
             if first:
                 conclude(run)
