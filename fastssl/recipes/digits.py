@@ -24,9 +24,11 @@ rows of the weak view alone. The other rows of `fastssl reproduce digits` still 
 one validation draw (seed 10, 20 labels, learning rate 0.2 but 0.1 for label-propagation)
 label-propagation 96.0, muscle 95.5; at the papers' weight of 100 mean-teacher 91.0 (85.0 at weight
 decay 1e-3) and muscle+mean-teacher 90.0, at 10 the latter 94.5; FixMatch's student 93.5, its
-average with a decay of 0.999 28.0. With two labels a class the draw decides much: where both labels of a
-class look like another class's, MUSCLE can merge the two, as in seed 4. Many unlabeled rows a step
-(112 of 128; the papers take half) and a strong weight decay made that rarer on the validation part.
+average with a decay of 0.999 28.0.
+
+With two labels a class the draw decides much: where both labels of a class look like another
+class's, MUSCLE can merge the two, as in seed 4. Many unlabeled rows a step (112 of 128; the papers
+take half) and a strong weight decay made that rarer on the validation part.
 """
 
 from dataclasses import replace
