@@ -88,7 +88,7 @@ def draw(rows: list[Row], path: Path) -> None:
         x=0.01,
         ha="left",
     )
-    figure.tight_layout(rect=(0, 0.6 / height, 1, 1))
+    figure.tight_layout(rect=(0, 0.6 / height, 1, 1 - 0.15 / height))
     image = io.BytesIO()
     canvas.print_png(image)
     write_atomic(path, image.getvalue())
@@ -116,7 +116,7 @@ def _draw_fraction(panel: Axes, y: float, case: Case) -> None:
 
 
 def _finish(panel: Axes, found: list[Case], title: str, unit: str) -> None:
-    panel.set_title(title, fontsize=10, loc="left", pad=18)
+    panel.set_title(title, fontsize=10, loc="left", pad=22)
     panel.set_xscale("log")
     panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     panel.xaxis.set_minor_locator(NullLocator())

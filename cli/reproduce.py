@@ -42,7 +42,8 @@ from fastssl.reporting.tables import Entry, write_table
     "--out",
     type=click.Path(path_type=Path),
     metavar="FOLDER",
-    help="Where runs and table go.  [default: runs/reproduce/TABLE]",
+    help="Where runs and table go; those of --smoke and --budget in a folder apart."
+    "  [default: runs/reproduce/TABLE]",
 )
 def reproduce(
     table: str | None,

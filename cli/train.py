@@ -225,6 +225,7 @@ def train(
             if isinstance(error, DivergedError):
                 raise
             again = ["fastssl", "train", algorithm, "--out", str(path), "--resume"]
+            again += ["--devices", str(devices)] if devices else []
             again += ["--tensorboard"] if tensorboard else []
             raise OneLineError(
                 f"{error}, saved; continue with: {shlex.join(again)}", INTERRUPTED

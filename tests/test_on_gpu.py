@@ -14,9 +14,9 @@ ACTOR = """#!/bin/sh
 case "$*" in
   *"pip wheel"*) exec sh -c "$ON_WHEEL" ;;
   *"-m pytest"*) exec sh -c "$ON_TESTS" ;;
-  *"cli bench"*) exec sh -c "$ON_BENCH" ;;
-  *"cli train"*"--resume"*) ;;
-  *"cli train"*) exec sh -c "$ON_TRAIN" ;;
+  *"fastssl bench"*) exec sh -c "$ON_BENCH" ;;
+  *"fastssl train"*"--resume"*) ;;
+  *"fastssl train"*) exec sh -c "$ON_TRAIN" ;;
 esac
 """
 

@@ -196,11 +196,11 @@ class Checkpoints:
                 raise _DamagedError(str(error)) from error
             moments = None if optimizer is None else _optimizer_state(optimizer, tensors)
         except _ForeignError as error:
-            raise InputError(f"checkpoint {path} is of another run: {error}") from error
+            raise InputError(f"checkpoint {path} is of another run: {_line(error)}") from error
         except _DamagedError as error:
             earlier = [s for s in steps if s < step]
             way_out = f"; delete its two files to go back to step {earlier[-1]}" if earlier else ""
-            raise InputError(f"broken checkpoint {path}: {error}{way_out}") from error
+            raise InputError(f"broken checkpoint {path}: {_line(error)}{way_out}") from error
         algorithm.load_state_dict(state)
         if optimizer is not None:
             optimizer.load_state_dict(moments)
@@ -295,6 +295,11 @@ class _DamagedError(Exception):
 
 class _ForeignError(Exception):
     """What a sound checkpoint is of instead; `Checkpoints.load` adds which one it is."""
+
+
+def _line(error: Exception, most: int = 200) -> str:
+    """What an error says, in one line: names in it are from a file that anyone may have made."""
+    return " ".join(str(error).split())[:most]
 
 
 def _device(algorithm: Algorithm) -> torch.device:

@@ -94,7 +94,7 @@ def test_what_the_user_says_is_kept_and_not_repeated(fastssl, tmp_path):
     data = tmp_path / "data"
     config = configure("muscle", str(data), {"data.image_size": "24", "device": "cpu"})
     assert config.data.image_size == 24
-    assert config.views.hard.translate == 3
+    assert config.views.weak.translate == 3
     options = ("--data", data, "--data-dir", tmp_path / "cache", "--device", "cpu")
     short = ("--steps", 2, "--image-size", 8, "--set", "data.labeled_rows=4")
     result = fastssl("train", "muscle", *options, *short, "--out", tmp_path / "run")

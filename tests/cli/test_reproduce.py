@@ -2,13 +2,16 @@
 
 import csv
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from fastssl.data.batches import TwoStreams
 from fastssl.recipes import tables
@@ -17,7 +20,7 @@ from fastssl.recipes.tables.cells import Cell, Table
 CHANGES = {"data.labels": 20, "steps": 4, "data.labeled_rows": 10, "data.unlabeled_rows": 10}
 # A process with the small table, killed before its second run's second step.
 KILLED = """
-import os, signal
+import os, signal, torch
 from fastssl.cli.main import main
 from fastssl.data.batches import TwoStreams
 from fastssl.recipes import tables
@@ -29,7 +32,8 @@ def killed(self, step):
         os.kill(os.getpid(), signal.SIGKILL)
     return at(self, step)
 TwoStreams.at = killed
-main()
+torch.set_num_threads(int(os.environ["THREADS"]))
+main(["reproduce", "small", "--smoke", "--out", os.environ["OUT"]])
 """
 
 
@@ -101,8 +105,14 @@ def test_a_smoke_run_is_killed_and_completes(fastssl, tmp_path):
     straight, out = tmp_path / "straight", tmp_path / "t"
     options = ("reproduce", "small", "--smoke", "--out")
     assert fastssl(*options, straight).exit_code == 0
-    command = [sys.executable, "-c", KILLED, *options, str(out)]
-    killed = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, check=False)
+    killed = subprocess.run(
+        [sys.executable, "-"],
+        input=KILLED.encode(),
+        env={**os.environ, "OUT": str(out), "THREADS": str(torch.get_num_threads())},
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        check=False,
+    )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     before = modification_times(out)
     assert [path.parent.parent.name for path in before] == ["supervised-20-labels-seed-0"]
@@ -172,11 +182,13 @@ def test_the_tables_are_listed(fastssl):
     assert result.stdout.startswith("digits  ")
 
 
-def test_a_run_of_another_configuration_is_not_touched(fastssl, refused, tmp_path):
+def test_a_run_of_another_configuration_is_not_touched(fastssl, refused, tmp_path, monkeypatch):
     options = ("reproduce", "small", "--only", "muscle", "--seeds", 1, "--out", tmp_path / "t")
     assert fastssl(*options).exit_code == 0
     before = modification_times(tmp_path)
-    assert "the run has steps = 4, not 2" in refused(*options, "--budget", 0.5)
+    changed = replace(SMALL.cells[1], changes=CHANGES | {"steps": 2})
+    monkeypatch.setitem(tables.TABLES, "small", replace(SMALL, cells=(changed,)))
+    assert "the run has steps = 4, not 2" in refused(*options)
     assert modification_times(tmp_path) == before
 
 

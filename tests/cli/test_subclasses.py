@@ -14,13 +14,13 @@ EACH, TEST_EACH = 8, 4
 
 
 def source_of(num_classes, per_class):
-    """Random 16x16 images, `per_class` subclasses in each class, numbered across the classes."""
+    """Random 32x32 images, `per_class` subclasses in each class, numbered across the classes."""
     fine = torch.arange(num_classes * per_class)
     generator = torch.Generator().manual_seed(0)
 
     def part(each):
         subclasses = fine.repeat_interleave(each)
-        shape = (len(subclasses), 3, 16, 16)
+        shape = (len(subclasses), 3, 32, 32)
         pixels = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
         return pixels, subclasses // per_class, subclasses
 

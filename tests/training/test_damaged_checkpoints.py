@@ -137,7 +137,7 @@ FOREIGN = (
         "optimizer.x.momentum_buffer",
         "optimizer.00.momentum_buffer",
     ),
-    *("generator.tpu", "generator.", "", "optimizer.0.momentum_buffer.x"),
+    *("generator.tpu", "generator.", "two\nlines", "optimizer.0.momentum_buffer.x"),
 )
 DAMAGES = {
     "truncated tensors": lambda f, d: truncate(f.tensors, d),

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from fastssl.errors import InputError
 from fastssl.recipes.optim import OptimConfig
@@ -80,3 +81,17 @@ def test_adams_beta1_falls_with_the_rate_at_the_end():
 def test_impossible_settings_are_refused(values, message):
     with pytest.raises(InputError, match=message):
         OptimConfig(lr=0.1, **values)
+
+
+def test_kernels_alone_are_decayed():
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+    optimizer = OptimConfig(lr=0.1, weight_decay=0.5, decayed="kernels").build(network.parameters())
+    before = [p.detach().clone() for p in network.parameters()]
+    for parameter in network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    kernel, *others = network.parameters()
+    assert (kernel.abs() < before[0].abs()).all()
+    assert all(torch.equal(ours, old) for ours, old in zip(others, before[1:], strict=True))
+    with pytest.raises(InputError, match=r"optim\.decayed: unknown name 'kernel'"):
+        OptimConfig(lr=0.1, decayed="kernel")

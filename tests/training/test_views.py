@@ -17,7 +17,7 @@ from fastssl.ops.policies import (
     RandAugment,
     Weak,
 )
-from fastssl.recipes import RECIPES, recipe
+from fastssl.recipes import RECIPES, ccn, recipe
 from fastssl.recipes.config import from_json, leaves, override, settable
 from fastssl.recipes.experiment import configure
 from fastssl.recipes.views import SIDES, check_views
@@ -124,6 +124,17 @@ def test_the_papers_views():
         "two_spirals": NoAugment(),
     }.items():
         assert recipe("ccn", data).views.weak == weak
+
+
+@pytest.mark.parametrize("algorithm", ["muscle", "fixmatch", "ccn"])
+def test_every_recipes_views_fit_its_images(algorithm):
+    for data in ccn.SETTINGS if algorithm == "ccn" else SIDES:
+        views = recipe(algorithm, data).views
+        if data in SIDES:
+            source = source_of(torch.zeros(1, 3, SIDES[data], SIDES[data], dtype=torch.uint8))
+        else:
+            source = load_source(data)
+        check_views(source, [views.weak, views.hard])
 
 
 def test_figures_are_never_mirrored():

@@ -15,6 +15,8 @@ TABLES: dict[str, Table] = {
     "muscle/table5": muscle.TABLE5,
     "muscle/figure2a": muscle_figures.FIGURE2A,
     "muscle/figure2b": muscle_figures.FIGURE2B,
+    "muscle/figure2c": muscle_figures.FIGURE2C,
+    "muscle/figure2d": muscle_figures.FIGURE2D,
     "muscle/figure3": muscle_figures.FIGURE3,
     "ccn/table2": ccn.TABLE2,
     "ccn/table3": ccn.TABLE3,

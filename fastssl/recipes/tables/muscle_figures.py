@@ -3,6 +3,8 @@
 Command:
     fastssl reproduce muscle/figure2a --data-dir FOLDER
     fastssl reproduce muscle/figure2b --data-dir FOLDER
+    fastssl reproduce muscle/figure2c --data-dir FOLDER
+    fastssl reproduce muscle/figure2d --data-dir FOLDER
     fastssl reproduce muscle/figure3 --data-dir FOLDER
 
 Cost: as table 1's runs, 138,000 steps each; meant for a GPU, not measured.
@@ -10,7 +12,9 @@ Cost: as table 1's runs, 138,000 steps each; meant for a GPU, not measured.
 Result: not yet reproduced. The paper draws these as curves and bars without their numbers.
 
 2a: r unlabeled images for each labeled one, at 128 a step and with the steps an epoch of r = 1.
-2b: the dropout layers of conv_large, with MUSCLE and with Mean Teacher. 3: CIFAR-100 by its 20
+2b: the dropout layers of conv_large, with MUSCLE and with Mean Teacher. 2c: losses
+from scratch. 2d: each fine-tuned from networks pre-trained on all images without labels, whose runs
+are trained first and scored by the nearest labeled images. 3: CIFAR-100 by its 20
 superclasses, one random subclass of each without labels and k labels in each of the other 80; the
 test images of all, labeled and unlabeled subclasses. Open: the ratios, the numbers of labels, k.
 """
@@ -50,6 +54,35 @@ def _dropout_cells(row: str, algorithm: str, batch: Batch) -> tuple[Cell, ...]:
         )
         for dropout in (0.0, 0.5)
         for labels in LABELS
+    )
+
+
+# What each bar of 2c adds to the labeled images' cross entropy, and of 2d what pre-trains.
+FROM_SCRATCH = {
+    "CE": "supervised",
+    "CE + NT-Xent": "supervised+contrastive",
+    "CE + MI + NT-Xent": "muscle+supervised+contrastive",
+    "MUSCLE": "muscle",
+}
+PRE_TRAINED = {"NT-Xent": "contrastive", "NT-Xent + MI": "muscle+contrastive"}
+FINE_TUNED = {"supervised": "supervised", "MUSCLE": "muscle"}
+
+
+def _loss_cell(row: str, algorithm: str, labels: int, origin: Cell | None = None) -> Cell:
+    changed = changes(algorithm, "cifar10", labels, WITH_MUSCLE)
+    return Cell(row, f"{labels} labels", algorithm, "cifar10", changed, origin=origin)
+
+
+def _fine_tuned_cells(labels: int) -> tuple[Cell, ...]:
+    return tuple(
+        _loss_cell(
+            f"{pre}, then {tuned}",
+            algorithm,
+            labels,
+            _loss_cell(f"{pre}, nearest images", pre_trained, labels),
+        )
+        for pre, pre_trained in PRE_TRAINED.items()
+        for tuned, algorithm in FINE_TUNED.items()
     )
 
 
@@ -101,4 +134,14 @@ FIGURE3 = Table(
     _subclass_cells("Supervised Learning", "supervised", WITHOUT["cifar100"])
     + _subclass_cells("Mean-Teacher", "mean-teacher", WITHOUT["cifar100"])
     + _subclass_cells("MUSCLE", "muscle", WITH_MUSCLE),
+)
+FIGURE2C = Table(
+    "MUSCLE, figure 2c: losses from scratch on CIFAR-10, test accuracy in %",
+    SEEDS,
+    tuple(_loss_cell(row, name, labels) for row, name in FROM_SCRATCH.items() for labels in LABELS),
+)
+FIGURE2D = Table(
+    "MUSCLE, figure 2d: pre-training, then fine-tuning on CIFAR-10, test accuracy in %",
+    SEEDS,
+    tuple(cell for labels in LABELS for cell in _fine_tuned_cells(labels)),
 )
