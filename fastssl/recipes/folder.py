@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from fastssl.data.sources import SOURCES
 from fastssl.data.sources.image_folder import Labeled, list_images
 from fastssl.data.sources.place import IMAGE_SIZE
 from fastssl.ops.policies import Policy
@@ -122,7 +123,7 @@ def choices(config: Config, changes: dict[str, Any]) -> list[str]:
         config: of a run.
         changes: what its user has chosen, by dotted key; it is not repeated.
     """
-    if config.data.image_size is None:
+    if config.data.source in SOURCES:
         return []
     found = survey(config.data.source)
     size = f"of about {found.width}x{found.height} pixels" if found.width else "of unknown size"

@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from image_trees import digits_tree, enlarged, save
@@ -39,6 +40,10 @@ def new_user(tmp_path, monkeypatch):
                 tmp_path / place / f"{name}-{i:03d}.png", enlarged(pixels, 2 + (i % 3 == 0)), "RGB"
             )
     return tmp_path
+
+
+def test_the_readme_shows_these_commands():
+    assert COMMANDS in (Path(__file__).parents[2] / "README.md").read_text()
 
 
 def test_from_an_empty_folder_to_predictions_in_three_commands(fastssl, new_user, monkeypatch):

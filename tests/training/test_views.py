@@ -3,8 +3,10 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from image_trees import save
 
 from fastssl.algorithms import ALGORITHMS
 from fastssl.data.sources import SOURCES, Source, load_source
@@ -147,7 +149,9 @@ def test_figures_are_never_mirrored():
 
 
 def test_a_folders_views_are_scaled_to_its_images(tmp_path):
-    for size, changes in ((64, {}), (96, {"data.image_size": "96"}), (8, {"data.image_size": 8})):
+    for name in ("cat", "dog"):
+        save(tmp_path / name / "1.png", np.zeros((26, 40), dtype=np.uint8), "RGB")
+    for size, changes in ((24, {}), (96, {"data.image_size": "96"}), (8, {"data.image_size": 8})):
         config = configure("muscle", str(tmp_path), changes)
         assert config.data.image_size == size
         assert config.views.weak == Weak(translate=size // 8, flip=True)
