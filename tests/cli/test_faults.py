@@ -46,7 +46,7 @@ def test_a_full_disk(fastssl, refused, tmp_path):
     options = ("train", "supervised", "--labels", "20", "--device", "cpu", "--steps", "4", *ROWS)
     run = tmp_path / "run"
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))
     try:
         result = fastssl(*options, "--out", run)
     finally:
