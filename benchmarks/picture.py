@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from fastssl.benchmarks.rows import Row
-from fastssl.reporting.curves import COLOURS
+from fastssl.reporting.drawing import COLOURS
 from fastssl.training.record import write_atomic
 
 MODES = {"forward": COLOURS[1], "backward": COLOURS[0], "both": COLOURS[6]}
