@@ -14,6 +14,7 @@ from fastssl.algorithms import ALGORITHMS, Algorithm, Loss, register
 from fastssl.errors import InputError
 from fastssl.objectives.entropy import entropy
 from fastssl.objectives.supervised import supervised
+from fastssl.recipes import export, trained
 
 SHORT = {
     "settings": {"data.image_size": 16, "data.labeled_rows": 20, "data.unlabeled_rows": 20},
@@ -88,7 +89,8 @@ def test_a_module_of_ones_own_learns_a_folder(classifier, folder):
     assert single[:2] == predictions[0][:2]
     assert single.confidence == pytest.approx(predictions[0].confidence, abs=1e-5)
     names = {path.name for path in classifier.folder.iterdir()}
-    assert {"run.json", "split.json", "metrics.jsonl", "checkpoints", "curves.png"} <= names
+    assert {"run.json", "split.json", "metrics.jsonl", "checkpoints"} <= names
+    assert {"curves.png", "report.html", "predictions.safetensors"} <= names
 
 
 def test_the_evaluated_network_and_the_module_again(classifier, my_module):
@@ -118,6 +120,40 @@ def test_a_run_is_opened_with_its_module(classifier):
     ):
         with pytest.raises(InputError, match=message):
             fastssl.load(classifier.folder, network=network)
+
+
+def test_it_predicts_where_its_data_are_gone(classifier, folder, monkeypatch):
+    images = sorted((folder / "dots").iterdir())
+    expected = classifier.predict(images)
+
+    def gone(config):
+        raise InputError("data: it is not there")
+
+    monkeypatch.setattr(trained, "read_source", gone)
+    again = fastssl.load(classifier.folder, network=MyNet())
+    assert again.predict(images) == expected
+    with pytest.raises(InputError, match="it is not there"):
+        _ = again.accuracies
+
+
+def test_a_module_of_ones_own_is_exported(classifier, folder, tmp_path):
+    file = tmp_path / "mine.safetensors"
+    file.write_bytes(export.export(classifier.trained, "safetensors"))
+    images = classifier.experiment.source.images[:8]
+    found = export.load_classifier(file, network=MyNet())(images)
+    torch.testing.assert_close(found, classifier.logits(images).softmax(1))
+    with pytest.raises(InputError, match="with a MyNet as `network`"):
+        export.load_classifier(file)
+
+
+def test_files_that_cannot_be_read_are_all_named(classifier, tmp_path):
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(b"not an image")
+    with pytest.raises(InputError, match="2 of 2 files cannot be read") as error:
+        classifier.predict(tmp_path)
+    assert [detail.split()[0] for detail in error.value.details] == [
+        str(tmp_path / name) for name in ("a.png", "b.png")
+    ]
 
 
 def test_resuming_needs_the_module_and_is_the_run_that_was_started(folder, classifier, tmp_path):

@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastssl.data.normalise import normalise
 from fastssl.data.sources import Source, load_source
-from fastssl.data.views import normalise
 from fastssl.models.backbone import Backbone
 from fastssl.models.small_cnn import WIDTHS, SmallCNN
 

@@ -48,11 +48,13 @@ def draw_reliability(found: dict[int, tuple[str, Reliability]]) -> Figure:
         panel.plot(bins.confidence, bins.accuracy, linewidth=1, alpha=0.5, **line)
         sizes = [6 + 90 * share for share in bins.share]
         label = plain(f"{name}: ECE {100 * bins.ece:.2f} %")
-        panel.scatter(bins.confidence, bins.accuracy, sizes, line["color"], label=label)
+        panel.scatter(
+            bins.confidence, bins.accuracy, sizes, line["color"], label=label, clip_on=False
+        )
     panel.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="confidence", ylabel="accuracy")
     panel.grid(alpha=0.3, linewidth=0.6)
     panel.spines[["top", "right"]].set_visible(False)
-    legend = panel.legend(fontsize=8, framealpha=0.7, loc="upper left")
+    legend = panel.legend(fontsize=8, framealpha=0.7, loc="best")
     for handle in legend.legend_handles[1:]:
         handle.set_sizes([20])
     figure.tight_layout()

@@ -23,6 +23,7 @@ TITLES = {
     "term/mutual_information": "mutual information of the views (nats)",
     ACCURACY: "accuracy (%)",
 }
+NETWORKS = {"_1": "net 1", "_2": "net 2", "_c": "corrected"}  # whose a term of ccn is
 
 
 def draw_curves(folders: Sequence[RunFolder], path: Path) -> None:
@@ -74,7 +75,7 @@ def curve_figures(folders: Sequence[RunFolder]) -> list[tuple[str, str, Figure]]
         panel.legend(fontsize=8, framealpha=0.7)
         figure.tight_layout()
         ends = [f"{line.get_label().strip()}: {line.get_ydata()[-1]:.4g}" for line in panel.lines]
-        title = TITLES.get(name, name.removeprefix("term/"))
+        title = title_of(name)
         found.append((title, f"{title} over the steps, at the end {'; '.join(ends)}", figure))
     return found
 
@@ -108,14 +109,23 @@ def panel_names(runs: dict[str, Rows]) -> list[str]:
     return [*known, *sorted(terms.difference(known)), ACCURACY]
 
 
+def title_of(name: str) -> str:
+    """One of `panel_names` in words."""
+    if name in TITLES:
+        return TITLES[name]
+    term = name.removeprefix("term/")
+    network = NETWORKS.get(term[-2:])
+    words = (term if network is None else term[:-2]).replace("_", " ")
+    return words if network is None else f"{words}, {network}"
+
+
 def draw_panel(panel: Axes, name: str, runs: dict[str, Rows]) -> None:
     """One of `panel_names`; a run without it leaves no line."""
     if name == ACCURACY:
         _draw_accuracy(panel, runs)
     else:
         _draw_term(panel, name, runs)
-    title = TITLES.get(name, name.removeprefix("term/"))
-    panel.set_title(plain(title), fontsize=10, loc="left")
+    panel.set_title(plain(title_of(name)), fontsize=10, loc="left")
     panel.set_xlabel("step")
     panel.set_xlim(left=0)
     panel.grid(alpha=0.3, linewidth=0.6)

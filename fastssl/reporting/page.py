@@ -22,6 +22,7 @@ from fastssl.reporting.results import Result, results, summaries
 from fastssl.training.predictions import Predictions, read_predictions
 from fastssl.training.record import RunFolder, write_atomic
 
+BROAD = 7.0  # inches, beyond which a figure is scrolled sideways on a phone
 LISTED = 200  # positions of a part that are written out
 APART = 0.5  # share of a cell's row from which its text is white
 
@@ -33,6 +34,7 @@ class Picture:
     title: str
     caption: str
     uri: str
+    broad: bool = False  # of several panels, whose letters a phone's width is too small for
 
 
 @dataclass
@@ -95,7 +97,10 @@ def write_report(folders: Sequence[RunFolder], path: Path) -> list[str]:
         means=summaries([result for run in runs for result in run.results]),
         curves=curves,
         diagram=diagram,
-        figures=[Picture(name, caption, _uri(figure)) for name, caption, figure in drawings],
+        figures=[
+            Picture(name, caption, _uri(figure), broad=figure.get_figwidth() > BROAD)
+            for name, caption, figure in drawings
+        ],
         differences=differences(runs),
     )
     write_atomic(path, text.encode())

@@ -3,8 +3,10 @@
 import json
 
 import pytest
+from PIL import Image
 
 from fastssl.data.batches import TwoStreams
+from fastssl.recipes.trained import load_trained
 from fastssl.training.record import read_metrics
 
 SHORT = (
@@ -36,6 +38,20 @@ def test_the_vote_of_labeled_images_is_what_is_measured(fastssl, pretrained):
         assert found["knn"]["accuracy"] == last["accuracy/test/knn"]
         assert last["accuracy/test/knn"] > 0.3  # guessing: 0.1
     assert "knn" in fastssl("report", pretrained / "plain", pretrained / "muscle").stdout
+
+
+def test_the_vote_classifies_and_no_head_is_exported(fastssl, refused, pretrained, tmp_path):
+    experiment, _ = load_trained(pretrained / "plain")
+    images = experiment.source.test_images[:20]
+    for number, pixels in enumerate(images[:, 0].numpy()):
+        Image.fromarray(pixels).save(tmp_path / f"{number:02d}.png")
+    rows = json.loads(fastssl("predict", pretrained / "plain", tmp_path, "--json").stdout)
+    votes = experiment.predict([experiment.inputs(images)])["knn"].argmax(1)
+    names = [experiment.source.class_names[c] for c in votes.tolist()]
+    assert [row["class"] for row in rows] == names
+    assert len(set(names)) > 3
+    message = refused("export", pretrained / "plain", "--out", tmp_path / "a.pt2")
+    assert "its head knows no class" in message
 
 
 def test_no_label_is_read(fastssl, monkeypatch, tmp_path):

@@ -284,7 +284,7 @@ def test_in_a_browser(fastssl, runs, hostile, tmp_path):
         assert outside == []
 
 
-def test_an_algorithms_own_figures_stand_beside_the_plot(fastssl, tmp_path):
+def test_an_algorithms_own_figures_stand_beside_the_plot(fastssl, refused, tmp_path):
     run, out = tmp_path / "run", tmp_path / "plot.png"
     few = ("--labels", "40", "--steps", "4", "--set", "data.unlabeled_rows=20", "--device", "cpu")
     assert fastssl("train", "ccn", "--data", "two_spirals", *few, "--out", run).exit_code == 0
@@ -295,6 +295,13 @@ def test_an_algorithms_own_figures_stand_beside_the_plot(fastssl, tmp_path):
         assert f"plot: {path}\n" in result.stdout
         assert Image.open(path).size[0] > 400
     assert "Decision boundaries of net 1 (above) and CCN (below)" in result.stdout
+    page = (run / "report.html").read_text()
+    assert page.count("Decision boundaries of net 1 (above) and CCN (below)") == 2  # seen and said
+    for command in (("predict", run, out), ("export", run, "--out", tmp_path / "a.pt2")):
+        assert "points, not images" in refused(*command)
+    next((run / "outputs").glob("plane-*")).write_bytes(b"{")
+    result = fastssl("report", run)
+    assert "not in the report: figures of the algorithm's own: " in result.stdout
 
 
 def test_bad_input(refused, runs, tmp_path):
