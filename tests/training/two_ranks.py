@@ -30,7 +30,7 @@ from fastssl.training.generators import own_generator
 from fastssl.training.record import MetricsLog
 from fastssl.training.schedules import Stages
 
-# Algorithms whose losses two processes share with one, and learning rates that move their terms. CCN's
+# Algorithms whose losses two processes share with one, and rates that move their terms. CCN's
 # pseudo-label is an argmax: at 0.05 an image comes between two classes, where rounding decides.
 EQUAL = {"muscle+mean-teacher": 0.5, "ccn": 0.03}
 STEPS = 20
