@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from fastssl.algorithms.ccn import VARIANTS
 from fastssl.errors import InputError
-from fastssl.recipes import recipe
+from fastssl.recipes import ccn, recipe
 from fastssl.recipes.config import from_json, leaves, override
 
 
@@ -16,6 +17,14 @@ def config(request):
 
 def test_json_gives_the_configuration_back(config):
     assert from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+@pytest.mark.parametrize("data", ccn.SETTINGS)
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_variant_of_ccn_differs_from_it_by_what_it_leaves_out(name, data):
+    full, other = (leaves(recipe(algorithm, data)) for algorithm in ("ccn", f"ccn-{name}"))
+    changed = {f"algorithm.{key}": value for key, value in VARIANTS[name].items()}
+    assert other == full | changed | {"algorithm_name": f"ccn-{name}"}
 
 
 @pytest.mark.parametrize(
