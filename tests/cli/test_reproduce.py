@@ -105,11 +105,16 @@ def test_a_smoke_run_is_killed_and_completes(fastssl, tmp_path):
     straight, out = tmp_path / "straight", tmp_path / "t"
     options = ("reproduce", "small", "--smoke", "--out")
     assert fastssl(*options, straight).exit_code == 0
+    folders = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    settings = {
+        "PYTHONPATH": os.pathsep.join(folders),
+        "OUT": str(out),
+        "THREADS": str(torch.get_num_threads()),
+    }
     killed = subprocess.run(
         [sys.executable, "-"],
         input=KILLED.encode(),
-        env={**os.environ, "OUT": str(out), "THREADS": str(torch.get_num_threads())},
-        cwd=Path(__file__).parent,
+        env={**os.environ, **settings},
         capture_output=True,
         check=False,
     )
