@@ -65,15 +65,20 @@ def finish(config: Config, path: Path) -> None:
         sys.exit(f"{path}: the run failed with status {status}")
 
 
-def kill(config: Config, path: Path, after: float) -> bool:
-    """Train, and kill it after some seconds; False if it has ended before."""
+def kill(config: Config, path: Path, after: float) -> float | None:
+    """Train, and kill it after some seconds; if it has ended before, how long it took."""
+    began = time.monotonic()
     pid = train(config, path)
-    time.sleep(after)
-    os.kill(pid, signal.SIGKILL)  # nobody else waits for it: the id is still its own
+    while (seconds := time.monotonic() - began) < after:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            if status:
+                sys.exit(f"{path}: the run failed before it was killed")
+            return seconds
+        time.sleep(0.001)
+    os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
-    if not os.WIFSIGNALED(status) and os.WEXITSTATUS(status):
-        sys.exit(f"{path}: the run failed before it was killed")
-    return os.WIFSIGNALED(status)
+    return None if os.WIFSIGNALED(status) else after
 
 
 def left_behind(path: Path) -> str:
@@ -124,8 +129,8 @@ def main() -> None:
         for number in range(options.kills):
             name = options.algorithms[number % len(options.algorithms)]
             config, path = straight[name][0], Path(folder, f"{number}")
-            while not kill(config, path, after := draw.uniform(0, lives[name])):
-                path = Path(f"{path}-again")
+            while whole := kill(config, path, after := draw.uniform(0, lives[name])):
+                lives[name], path = whole, Path(f"{path}-again")  # the machine is faster now
             place = left_behind(path)
             places[place] += 1
             finish(config, path)
