@@ -178,6 +178,8 @@ def _join_state(
             raise _DamagedError(
                 f"optimizer.{key} is {_describe(value)}, not {_describe(parameter)}"
             )
+        if value.dim():  # laid out as the parameter: a fused optimiser walks through both at once
+            value = torch.empty_like(parameter, device=value.device).copy_(value)
         state.setdefault(int(index), {})[name] = value
     return {"state": state, **scalars}
 
