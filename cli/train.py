@@ -23,6 +23,7 @@ from fastssl.recipes.runs import resume as resume_run
 from fastssl.recipes.together import together
 from fastssl.reporting.curves import draw_curves
 from fastssl.reporting.page import write_report
+from fastssl.reporting.results import results
 from fastssl.training.distributed import first_alone, processes
 from fastssl.training.launch import launch, launched
 from fastssl.training.tensorboard import require_tensorboard
@@ -267,8 +268,9 @@ def conclude(run: Run) -> None:
     draw_curves([folder], folder.curves_png)
     write_report([folder], folder.report_html)
     n = run.experiment.num_test
-    for network, accuracy in run.experiment.test_evaluation().accuracies.items():
-        click.echo(f"test accuracy {100 * accuracy:.2f} %  ({network}, n = {n})")
+    for result in results(folder):
+        if result.accuracy is not None:
+            click.echo(f"test accuracy {100 * result.accuracy:.2f} %  ({result.network}, n = {n})")
     for path in (
         folder.split_json,
         folder.run_json,

@@ -22,8 +22,6 @@ from fastssl.recipes import runs
 from fastssl.recipes.config import Config, ModelConfig
 from fastssl.recipes.experiment import Experiment, configure
 from fastssl.recipes.trained import Trained, open_trained, trained_by, with_data
-from fastssl.reporting.curves import draw_curves
-from fastssl.reporting.page import write_report
 
 PathName = str | PathLike[str]
 
@@ -214,6 +212,9 @@ def fit(
         DivergedError: the loss is no longer finite.
         StoppedError: Ctrl-C; the run is saved, `resume` goes on with it.
     """
+    from fastssl.reporting.curves import draw_curves  # matplotlib; predicting needs none of it
+    from fastssl.reporting.page import write_report
+
     given = {
         "data.labels": labels,
         "data.data_dir": _absolute(data_dir),

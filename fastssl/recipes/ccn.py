@@ -35,8 +35,7 @@ Reached on the 2,000 test points, seeds 0 to 9, net 1 in %, mean ± std (the pap
     baseline              96.98 ± 2.85
 
 Figure 6's claim is not reproduced: over all evaluations of `no-ml` 773 corrections were true and
-1,146 false. With more turns it was seen on single validation seeds (1.5 turns, 1000
-steps: 220 true, 21 false).
+1,146 false.
 
 The constants of digits and MNIST are starting points, not tuned; MNIST's have as many steps as half
 an hour on one core takes.

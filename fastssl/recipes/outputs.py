@@ -27,7 +27,7 @@ def keep_outputs(folder: RunFolder, experiment: Experiment, step: int, found: Ev
         folder: of the run.
         experiment: of the run.
         step: steps done.
-        found: of the test part; empty if that was not evaluated, or is.
+        found: of the test part; empty if it was not evaluated or there is none.
 
     Raises:
         InputError: the folder cannot be written.

@@ -57,11 +57,15 @@ def test_a_folder_and_its_batches(fastssl, trained, folder, monkeypatch):
         assert one["confidence"] == pytest.approx(other["confidence"], abs=1e-5)
 
 
-def test_a_large_jpeg_of_a_digit_is_mostly_the_same_class(fastssl, trained, folder, expected):
+def test_a_large_jpeg_of_a_digit_is_the_same_class_where_that_is_sure(
+    fastssl, trained, folder, expected
+):
     files = [folder / f"{number}.jpg" for number in range(10)]
     rows = json.loads(fastssl("predict", trained[0], *files, "--json").stdout)
-    same = sum(row["class"] == name for row, name in zip(rows, expected[0], strict=True))
-    assert same > 5
+    found = zip(rows, *expected, strict=True)
+    sure = [(row["class"], name) for row, name, confidence in found if confidence > 0.9]
+    assert len(sure) >= 5
+    assert all(one == other for one, other in sure)
 
 
 def test_the_table_is_for_people(fastssl, trained, folder, expected):

@@ -30,8 +30,8 @@ from fastssl.training.generators import own_generator
 from fastssl.training.record import MetricsLog
 from fastssl.training.schedules import Stages
 
-# Algorithms whose losses two processes share with one, and rates that move their terms. CCN's
-# pseudo-label is an argmax: at 0.05 an image comes between two classes, where rounding decides.
+# Algorithms whose losses two processes share with one, and rates that move their terms. At 0.05 a
+# unit of CCN's correction network comes to LeakyReLU's kink, where rounding decides on the slope.
 EQUAL = {"muscle+mean-teacher": 0.5, "ccn": 0.03}
 STEPS = 20
 ROWS = {"labeled_rows": 32, "unlabeled_rows": 128}  # 11 steps to a pass: the second has targets
