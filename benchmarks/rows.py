@@ -101,15 +101,23 @@ def percentile(values: list[float], share: float) -> float:
 
 
 def device_name(device: torch.device) -> str:
-    """The processor's or the card's own name."""
+    """The card's own name, or the processor's with its family and model.
+
+    A virtual machine often calls its processor "AMD EPYC" and no more, of which one generation
+    multiplies at twice the rate of another.
+    """
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+    if not cpuinfo.exists():
+        return platform.processor() or platform.machine()
+    first = cpuinfo.read_text().split("\n\n", 1)[0]
+    facts = dict(line.split(":", 1) for line in first.splitlines() if ":" in line)
+    facts = {name.strip(): value.strip() for name, value in facts.items()}
+    name = facts.get("model name") or platform.processor() or platform.machine()
+    if "cpu family" in facts and "model" in facts:
+        name += f" family {facts['cpu family']} model {facts['model']}"
+    return name
 
 
 def commit() -> str:

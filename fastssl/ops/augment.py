@@ -39,8 +39,8 @@ def augment(
 
     Args:
         images: uint8 [N, K, S, S], K 1 or 3, S from 2 to 160.
-        policies: one a view, V of them, 1 to 16; from `fastssl.ops.policies`. Under torch.compile
-            they are made outside of the compiled function.
+        policies: one a view, V of them, 1 to 16; from `fastssl.ops.policies`. torch.compile,
+            which takes them from torch 2.13 on, wants them made outside of the compiled function.
         seed: 64 bits.
         step: int64 [], on the images' device.
         index: int64 [N], what tells the draws of one step apart: the images' numbers, or their rows

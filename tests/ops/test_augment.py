@@ -275,6 +275,9 @@ def test_opcheck(device, K, channels_last):
     torch.library.opcheck(op, raw_arguments(device, channels_last, **changes))
 
 
+@pytest.mark.skipif(
+    torch.__version__ < "2.13", reason="torch.compile takes no frozen dataclasses yet"
+)
 @pytest.mark.parametrize("backend_name", ["aot_eager", "inductor"])
 def test_compiles(device, backend_name):
     torch._dynamo.reset()
