@@ -19,18 +19,15 @@ def recipe(algorithm: str, data: str, image_size: int | None = None, device: str
     Raises:
         InputError: there is none yet for the two.
     """
-    if algorithm.startswith("ccn"):
-        settings: tuple[str, ...] = tuple(ccn.SETTINGS)
-        if data in settings:
+    is_ccn = algorithm.startswith("ccn")
+    settings = ccn.SETTINGS if is_ccn else ("digits", *images.NETWORKS)
+    if data in settings:
+        if is_ccn:
             return ccn.recipe(data, algorithm)
-    else:
-        settings = ("digits", *images.NETWORKS)
-        if data == "digits":
-            return digits.recipe(algorithm)
-        if data in images.NETWORKS:
-            return images.recipe(data, algorithm)
-        if data not in SOURCES:
-            return images.folder_recipe(data, algorithm, image_size, device)
+        return digits.recipe(algorithm) if data == "digits" else images.recipe(data, algorithm)
+    if data not in SOURCES:
+        kind = ccn if is_ccn else images
+        return kind.folder_recipe(data, algorithm, image_size, device)
     raise InputError(
         f"data: no recipe for {algorithm} on {data} yet; there are {', '.join(settings)}"
     )

@@ -115,6 +115,21 @@ def test_what_the_user_says_is_kept_and_not_repeated(fastssl, tmp_path):
     assert "how to change it" not in again.stdout
 
 
+def test_ccn_takes_a_folder(fastssl, tmp_path):
+    digits_tree(tmp_path / "data", broken=False)
+    options = ("--data", tmp_path / "data", "--data-dir", tmp_path / "cache", "--image-size", 16)
+    short = ("--steps", 3, "--device", "cpu")
+    result = fastssl("train", "ccn", *options, *short, "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    assert "16x16" not in result.stdout.partition("how to change it:")[2]
+    config = json.loads((tmp_path / "run" / "run.json").read_text())["config"]
+    assert config["algorithm"]["radius"] == 4.0  # 8 is for 32x32 pixels
+    assert config["algorithm"]["statistics"] == "unlabeled"
+    assert config["algorithm"]["ramp_epochs"] < 80
+    variant = configure("ccn-no-vat", str(tmp_path / "data"), {"device": "cpu"})
+    assert variant.algorithm.adversarial == 0
+
+
 def test_a_run_predicts_where_its_data_is_gone(fastssl, tmp_path):
     digits_tree(tmp_path / "data", broken=False)
     options = ("--data", tmp_path / "data", "--data-dir", tmp_path / "cache", "--image-size", 8)
