@@ -84,9 +84,8 @@ RISING = 80 / EPOCHS  # the share of a run in which mu rises
 MANY_LABELS = 500  # enough for the batch norms' running statistics
 SETTINGS = {
     "two_spirals": Setting(
-        *("mlp", 300, 0.2, 3.0),
+        *("mlp", 600, 0.15, 3.0, 3.0),
         statistics="unlabeled",
-        lr=3e-3,
         unlabeled_rows=64,
         weak=NoAugment(),
         every=20,

@@ -32,7 +32,7 @@ def test_every_cell_has_a_configuration_at_every_scale(name):
 def test_seeds():
     assert {name: table.seeds for name, table in TABLES.items() if table.seeds != 5} == {
         "mnist": 3,
-        **{f"ccn/table{number}": 10 for number in (2, 3, 4)},
+        **{f"ccn/{name}": 10 for name in ("two_spirals", "table2", "table3", "table4")},
     }
 
 

@@ -11,7 +11,7 @@ from fastssl.data.sources.place import Place
 from fastssl.data.sources.source import Source
 
 TURNS = 1.0
-NOISE = 0.03  # standard deviation, in units of the disc's radius
+NOISE = 0.02  # standard deviation, in units of the disc's radius
 EACH = 1000  # points a class in the training part, and as many in the test part
 
 
@@ -20,7 +20,7 @@ def read_two_spirals(_: Place) -> Source:
 
     The arms are x(t) = t (cos t, sin t) and its negative with t = sqrt(u) * turns * 2 pi, u uniform
     in [0, 1), divided by turns * 2 pi, plus Gaussian noise. CCN gives neither turns nor noise: one
-    turn and 0.03 are ours.
+    turn and 0.02 are ours.
     """
     images, labels = spirals(EACH, draw=0)
     test_images, test_labels = spirals(EACH, draw=1)

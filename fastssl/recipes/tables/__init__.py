@@ -18,6 +18,8 @@ TABLES: dict[str, Table] = {
     "muscle/figure2c": muscle_figures.FIGURE2C,
     "muscle/figure2d": muscle_figures.FIGURE2D,
     "muscle/figure3": muscle_figures.FIGURE3,
+    "ccn/two_spirals": ccn.TWO_SPIRALS,
+    "ccn/digits": ccn.DIGITS,
     "ccn/table2": ccn.TABLE2,
     "ccn/table3": ccn.TABLE3,
     "ccn/table4": ccn.TABLE4,
