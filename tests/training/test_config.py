@@ -21,10 +21,17 @@ def test_json_gives_the_configuration_back(config):
 
 @pytest.mark.parametrize("data", ccn.SETTINGS)
 @pytest.mark.parametrize("name", VARIANTS)
-def test_a_variant_of_ccn_differs_from_it_by_what_it_leaves_out(name, data):
+def test_a_variant_of_ccn_differs_by_what_it_leaves_out_and_what_was_chosen_for_it(name, data):
     full, other = (leaves(recipe(algorithm, data)) for algorithm in ("ccn", f"ccn-{name}"))
     changed = {f"algorithm.{key}": value for key, value in VARIANTS[name].items()}
+    for key, value in ccn.CHOSEN.get((data, f"ccn-{name}"), {}).items():
+        changed["algorithm.radius" if key == "radius" else f"optim.{key}"] = value
     assert other == full | changed | {"algorithm_name": f"ccn-{name}"}
+    tuned = {"algorithm.radius", "optim.lr", "optim.weight_decay"}
+    assert {key for key in other if other[key] != full[key]} <= tuned | {
+        "algorithm_name",
+        *(f"algorithm.{key}" for key in VARIANTS[name]),
+    }
 
 
 @pytest.mark.parametrize(
