@@ -49,12 +49,12 @@ rows of the weak view alone. Mean Teacher's weight and FixMatch's decay were cho
 (seed 10): at the papers' weight of 100 muscle+mean-teacher 90.0, at 10 94.5; FixMatch's average
 with a decay of 0.999 28.0.
 
-With two labels a class the draw decides much: where both labels of a class look like another
-class's, MUSCLE can take the one for the other, as in seeds 3 and 4, and a kernel that rounds
-otherwise can turn such a seed (seed 3 once had 95.28). Many unlabeled rows a step (112 of 128; the papers take half)
-and a strong weight decay made that rarer on the validation part; 240 rows, another pooling, more
-translation and more steps did not. 0.4, and 0.2 on some draws, is too much for the second stage of
-label propagation.
+With two labels a class the draw decides much: where both labels of a class look like another's,
+MUSCLE can take the one for the other, as in seeds 3 and 4, and a kernel that rounds otherwise can
+turn such a seed (seed 3 once had 95.28). Many unlabeled rows a step (112 of 128; the papers take
+half) and a strong weight decay made that rarer on the validation part; 240 rows, another pooling,
+more translation and more steps did not. 0.4, and 0.2 on some draws, is too much for the second
+stage of label propagation.
 """
 
 from dataclasses import replace
