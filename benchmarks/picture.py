@@ -28,6 +28,7 @@ class Case:
     shape: str
     times: dict[tuple[str, str], float]
     floors: dict[str, tuple[float, bool]]  # by mode: ms, and whether it is memory that bounds it
+    place: str  # where and with what it was measured
 
     def speed_up(self, implementation: str, mode: str) -> float | None:
         """How many times faster than eager."""
@@ -61,7 +62,9 @@ def cases(rows: Iterable[Row]) -> list[Case]:
                 for row in own
                 if row.implementation == "fastssl"
             }
-            found.append(Case(op, shape, times, floors))
+            run = own[0]
+            place = f"{run.device}, {run.threads} thread(s), {run.dtype}, torch {run.torch}"
+            found.append(Case(op, shape, times, floors, place))
     return found
 
 
@@ -81,13 +84,8 @@ def draw(rows: list[Row], path: Path) -> None:
     right.axvline(100, color="black", linewidth=0.8)
     left.set_yticks(range(len(found)), [f"{case.op}\n{_readable(case.shape)}" for case in found])
     _legend(figure)
-    example = rows[-1]
-    figure.suptitle(
-        f"{example.device}, {example.threads} thread(s), {example.dtype}, torch {example.torch}",
-        fontsize=10,
-        x=0.01,
-        ha="left",
-    )
+    places = dict.fromkeys(case.place for case in found)
+    figure.suptitle("\n".join(places), fontsize=10, x=0.01, ha="left")
     figure.tight_layout(rect=(0, 0.6 / height, 1, 1 - 0.15 / height))
     image = io.BytesIO()
     canvas.print_png(image)

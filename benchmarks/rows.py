@@ -103,8 +103,8 @@ def percentile(values: list[float], share: float) -> float:
 def device_name(device: torch.device) -> str:
     """The card's own name, or the processor's with its family and model.
 
-    A virtual machine often calls its processor "AMD EPYC" and no more, of which one generation
-    multiplies at twice the rate of another.
+    A virtual machine often calls its processor "AMD EPYC" and no more, of which one may multiply
+    at twice the rate of another.
     """
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)

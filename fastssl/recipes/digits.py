@@ -1,4 +1,4 @@
-"""MUSCLE and its supervised baseline on scikit-learn's digits, 8x8, from 20 labels.
+"""MUSCLE, its bases and the supervised baseline on scikit-learn's digits, 8x8.
 
 Command:
     fastssl train muscle --data digits --labels 20 --seed 0

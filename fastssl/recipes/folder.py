@@ -14,7 +14,7 @@ from fastssl.data.sources import SOURCES
 from fastssl.data.sources.image_folder import Labeled, list_images
 from fastssl.data.sources.place import IMAGE_SIZE
 from fastssl.ops.policies import Policy
-from fastssl.recipes.config import Config
+from fastssl.recipes.config import Config, DataConfig
 from fastssl.recipes.views import policy_name
 
 LOOKED_AT = 200  # files whose sizes are read, evenly spread over the folder
@@ -57,6 +57,20 @@ class Choice:
     network: str
     rows: int
     steps: int
+
+    @property
+    def every(self) -> int:
+        """Steps from one evaluation to the next."""
+        return max(50, self.steps // 20)
+
+    def data(self, path: str) -> DataConfig:
+        """The data of a run on that folder."""
+        return DataConfig(
+            source=path,
+            image_size=self.image_size,
+            labeled_rows=self.rows,
+            unlabeled_rows=self.rows,
+        )
 
 
 @cache

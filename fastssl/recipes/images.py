@@ -55,10 +55,8 @@ def folder_recipe(path: str, algorithm: str, image_size: int | None, device: str
         InputError: as `survey`.
     """
     chosen = choose(survey(path), device, image_size)
-    side, rows = chosen.image_size, chosen.rows
-    data = DataConfig(source=path, image_size=side, labeled_rows=rows, unlabeled_rows=rows)
-    config = _config(algorithm, chosen.network, data)
-    return replace(config, steps=chosen.steps, eval=EvalConfig(every=max(50, chosen.steps // 20)))
+    config = _config(algorithm, chosen.network, chosen.data(path))
+    return replace(config, steps=chosen.steps, eval=EvalConfig(every=chosen.every))
 
 
 def _hard_view(algorithm: str, data: DataConfig) -> Policy:

@@ -125,7 +125,9 @@ def test_ccn_takes_a_folder(fastssl, tmp_path):
     config = json.loads((tmp_path / "run" / "run.json").read_text())["config"]
     assert config["algorithm"]["radius"] == 4.0  # 8 is for 32x32 pixels
     assert config["algorithm"]["statistics"] == "unlabeled"
-    assert config["algorithm"]["ramp_epochs"] < 80
+    # 400 steps of 32 rows, 80 of 300 passes: before --steps was said.
+    unlabeled = survey(str(tmp_path / "data")).unlabeled
+    assert config["algorithm"]["ramp_epochs"] == pytest.approx(400 * 32 / unlabeled * 80 / 300)
     variant = configure("ccn-no-vat", str(tmp_path / "data"), {"device": "cpu"})
     assert variant.algorithm.adversarial == 0
 
