@@ -20,24 +20,34 @@ constexpr int64_t kBlockElements = 1 << 15;
 // rows or its columns.
 enum class Side { kLeft, kRight };
 
+// Panel of the packed left operand: a tile's rows, or all of few classes, packed as they are made.
+FASTSSL_INLINE int64_t left_width(const Tile& tile, int64_t padded) {
+  return padded == tile.lanes ? padded : tile.rows;
+}
+
 // Packs the softmax of rows start + [begin, end) of logits [V, N, C], summed over views, for the
 // product: [panel][rows][width].
 template <class Isa, class scalar_t, class acc>
 FASTSSL_INLINE void pack_probabilities_body(const Rows<scalar_t> logits, Side side, int64_t start,
                                             int64_t N, int64_t C, int64_t V, int64_t padded,
-                                            int64_t rows, acc* row, acc* packed, int64_t begin,
+                                            int64_t rows, acc* buffer, acc* packed, int64_t begin,
                                             int64_t end) {
   using simd = Simd<Isa, acc>;
   constexpr Tile tile = tile_of<Isa, acc>();
-  acc* view = row + padded;
-  for (int64_t n = begin; n < end; ++n) {
-    softmax_row<Isa>(logits, start + n, row, C, padded);
+  const bool is_packed = padded == tile.lanes;
+  const int64_t at_once = rows_at_once(tile.lanes, padded);
+  acc* view = buffer + at_once * padded;
+  for (int64_t n = begin; n < end; n += at_once) {
+    const int64_t count = end - n < at_once ? end - n : at_once;
+    acc* row = is_packed ? packed + n * padded : buffer;
+    softmax_rows<Isa>(logits, start + n, count, row, C, padded);
     for (int64_t v = 1; v < V; ++v) {
-      softmax_row<Isa>(logits, v * N + start + n, view, C, padded);
-      for (int64_t j = 0; j < padded; j += simd::kLanes) {
+      softmax_rows<Isa>(logits, v * N + start + n, count, view, C, padded);
+      for (int64_t j = 0; j < count * padded; j += simd::kLanes) {
         simd::store(row + j, simd::load(row + j) + simd::load(view + j));
       }
     }
+    if (is_packed) continue;
     if (side == Side::kLeft) {
       for (int64_t column = 0; column < C; column += tile.rows) {
         std::memcpy(packed + column * rows + n * tile.rows, row + column, tile.rows * sizeof(acc));
@@ -62,14 +72,15 @@ FASTSSL_INLINE void accumulate_product_body(const acc* left, const acc* right, i
                                             int64_t C, acc* sums, int64_t ld, int64_t begin,
                                             int64_t end) {
   constexpr Tile tile = tile_of<Isa, acc>();
+  const int64_t stride = left_width(tile, ld);
   for (int64_t panel = begin; panel < end; ++panel) {
     const int64_t column = panel * tile.columns, width = panel_width(tile, C, column);
     for (int64_t k = 0; k < rows; k += kDepth) {
       const int64_t depth = rows - k < kDepth ? rows - k : kDepth;
       for (int64_t i = 0; i < C; i += tile.rows) {
-        multiply_panel<Isa>(left + i * rows + k * tile.rows, 1, tile.rows,
-                            right + column * rows + k * width, width, depth, sums + i * ld + column,
-                            ld);
+        const acc* columns = left + i / stride * stride * rows + k * stride + i % stride;
+        multiply_panel<Isa>(columns, 1, stride, right + column * rows + k * width, width, depth,
+                            sums + i * ld + column, ld);
       }
     }
   }
@@ -125,24 +136,23 @@ FASTSSL_INLINE void gradient_rows_body(const acc* packed, acc scale, const Rows<
   acc* pooled = probabilities + block * padded;
   acc* p_b = V == 1 ? pooled : pooled + block * padded;
   for (int64_t i = (end - begin) * padded; i < rows * padded; ++i) p_a[i] = pooled[i] = 0;
-  for (int64_t n = begin; n < end; ++n) {
-    const int64_t at = (n - begin) * padded;
-    softmax_row<Isa>(logits_a, n, p_a + at, C, padded);
-    for (int64_t v = 0; v < V; ++v) {
-      acc* view = p_b + v * block * padded + at;
-      softmax_row<Isa>(logits_b, v * N + n, view, C, padded);
-      if (V == 1) continue;
-      for (int64_t j = 0; j < padded; j += simd::kLanes) {
-        const typename simd::Vector p = simd::load(view + j);
-        simd::store(pooled + at + j, v == 0 ? p : simd::load(pooled + at + j) + p);
-      }
+  const int64_t count = end - begin;
+  softmax_rows<Isa>(logits_a, begin, count, p_a, C, padded);
+  for (int64_t v = 0; v < V; ++v) {
+    acc* view = p_b + v * block * padded;
+    softmax_rows<Isa>(logits_b, v * N + begin, count, view, C, padded);
+    if (V == 1) continue;
+    for (int64_t j = 0; j < count * padded; j += simd::kLanes) {
+      const typename simd::Vector p = simd::load(view + j);
+      simd::store(pooled + j, v == 0 ? p : simd::load(pooled + j) + p);
     }
   }
   if (grad_a != nullptr) {
     multiply_rows<Isa>(pooled, rows, C, padded, packed, products, padded);
     for (int64_t n = begin; n < end; ++n) {
       const int64_t at = (n - begin) * padded;
-      softmax_gradient_row<Isa>(p_a + at, products + at, scale, grad_a + n * C, C, padded);
+      softmax_gradient_row<Isa>(p_a + at, products + at, scale, grad_a + n * C, (end - n) * C,
+                                padded);
     }
   }
   if (grad_b != nullptr) {
@@ -151,7 +161,7 @@ FASTSSL_INLINE void gradient_rows_body(const acc* packed, acc scale, const Rows<
       for (int64_t n = begin; n < end; ++n) {
         const int64_t at = (n - begin) * padded;
         softmax_gradient_row<Isa>(p_b + v * block * padded + at, products + at, scale,
-                                  grad_b + (v * N + n) * C, C, padded);
+                                  grad_b + (v * N + n) * C, (end - n) * C, padded);
       }
     }
   }
@@ -195,17 +205,18 @@ void joint_distribution(const scalar_t* logits_a, const scalar_t* logits_b, acc*
   std::fill_n(static_cast<acc*>(sums), padded * padded, acc(0));
   for (int64_t start = 0; start < N; start += chunk) {
     const int64_t rows = std::min(chunk, N - start);
-    parallel_for(rows, std::max<int64_t>(1, kTaskElements / (padded * (1 + V))),
-                 [&](int64_t begin, int64_t end) {
-                   Scratch<acc> row(2 * padded);
-                   Scratch<scalar_t> edge(padded);
-                   pack_probabilities(Rows<scalar_t>{logits_a, logits_a + N * C, edge}, Side::kLeft,
-                                      start, N, C, int64_t(1), padded, rows, static_cast<acc*>(row),
-                                      static_cast<acc*>(left), begin, end);
-                   pack_probabilities(Rows<scalar_t>{logits_b, logits_b + V * N * C, edge},
-                                      Side::kRight, start, N, C, V, padded, rows,
-                                      static_cast<acc*>(row), static_cast<acc*>(right), begin, end);
-                 });
+    parallel_for(
+        rows, std::max<int64_t>(1, kTaskElements / (padded * (1 + V))),
+        [&](int64_t begin, int64_t end) {
+          Scratch<acc> buffer(2 * rows_at_once(tile.lanes, padded) * padded);
+          Scratch<scalar_t> edge(padded);
+          pack_probabilities(Rows<scalar_t>{logits_a, logits_a + N * C, edge}, Side::kLeft, start,
+                             N, C, int64_t(1), padded, rows, static_cast<acc*>(buffer),
+                             static_cast<acc*>(left), begin, end);
+          pack_probabilities(Rows<scalar_t>{logits_b, logits_b + V * N * C, edge}, Side::kRight,
+                             start, N, C, V, padded, rows, static_cast<acc*>(buffer),
+                             static_cast<acc*>(right), begin, end);
+        });
     parallel_for(panels, std::max<int64_t>(1, 4 * kTaskElements / (rows * tile.columns)),
                  [&](int64_t begin, int64_t end) {
                    accumulate_product(static_cast<const acc*>(left), static_cast<const acc*>(right),

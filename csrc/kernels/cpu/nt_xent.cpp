@@ -283,7 +283,7 @@ void nt_xent_backward(acc grad, const acc* log_sums, const scalar_t* features_a,
     if (!is_needed(I) && !is_needed(J)) return;
     weigh(tile, static_cast<const acc*>(padded_log_sums + I * kBlock),
           static_cast<const acc*>(padded_log_sums + J * kBlock), pairs.rows(I), pairs.padded(J));
-    pairs.for_positives(I, J, tile, [&](int64_t row, acc& weight) { weight -= 2; });
+    pairs.for_positives(I, J, tile, [&](int64_t, acc& weight) { weight -= 2; });
     if (is_needed(I)) {
       accumulate(Left<acc>{tile.data, tile.ld, 1}, pairs.unit(J * kBlock), pairs.rows(I),
                  pairs.rows(J), D, sums(I * kBlock));

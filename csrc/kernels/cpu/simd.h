@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 #include "dispatch.h"
 #include "float_types.h"
@@ -78,6 +79,25 @@ struct Simd {
     return reduce(x, [](auto a, auto b) { return a < b ? a : b; });
   }
 
+  // Calls out(j, column j) for the square of lanes x lanes numbers that `rows` holds: its first
+  // half is interleaved with its second once for each bit of a row's number.
+  template <int kLeft = kLanes, class Out>
+  FASTSSL_INLINE static void transpose(const Vector (&rows)[kLanes], const Out& out) {
+    if constexpr (kLeft == 1) {
+#pragma GCC unroll 16
+      for (int j = 0; j < kLanes; ++j) out(j, rows[j]);
+    } else {
+      constexpr int kHalf = kLanes / 2;
+      Vector mixed[kLanes];
+#pragma GCC unroll 8
+      for (int i = 0; i < kHalf; ++i) {
+        mixed[2 * i] = interleave<0>(rows[i], rows[kHalf + i], kEveryLane);
+        mixed[2 * i + 1] = interleave<kHalf>(rows[i], rows[kHalf + i], kEveryLane);
+      }
+      transpose<kLeft / 2>(mixed, out);
+    }
+  }
+
   // e^x for x <= 0, to about 1 ulp; below half the smallest normal it is 0.
   FASTSSL_INLINE static Vector exp_nonpositive(Vector x) {
     if constexpr (sizeof(acc_t) == 8) {
@@ -131,6 +151,14 @@ struct Simd {
   }
 
  private:
+  static constexpr auto kEveryLane = std::make_integer_sequence<int, kLanes>{};
+
+  // a and b, lane by lane in turn, from lane `first` on.
+  template <int first, int... lane>
+  FASTSSL_INLINE static Vector interleave(Vector a, Vector b, std::integer_sequence<int, lane...>) {
+    return __builtin_shufflevector(a, b, (first + lane / 2 + lane % 2 * kLanes)...);
+  }
+
   template <class V, class Combine>
   FASTSSL_INLINE static auto reduce(V x, const Combine& combine) {
     using number_t = std::decay_t<decltype(x[0])>;

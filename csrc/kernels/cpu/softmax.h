@@ -38,12 +38,6 @@ FASTSSL_INLINE void softmax_row(const Rows<scalar_t>& logits, int64_t n,
   using Vector = typename simd::Vector;
   constexpr acc kNever = -std::numeric_limits<acc>::infinity();
   const scalar_t* row = logits.row(n, C, padded);
-  if (padded == simd::kLanes) {  // few classes: a row stays in one register
-    const Vector x = simd::fill_tail(simd::load(row), C, kNever);
-    const Vector e = simd::exp_nonpositive(x - simd::max(x));
-    simd::store(probabilities, e * (1 / simd::sum(e)));
-    return;
-  }
   Vector largest = simd::broadcast(kNever);
   for (int64_t j = 0; j < padded; j += simd::kLanes) {
     const Vector x = simd::fill_tail(simd::load(row + j), C - j, kNever);
@@ -63,11 +57,59 @@ FASTSSL_INLINE void softmax_row(const Rows<scalar_t>& logits, int64_t n,
   }
 }
 
+// As softmax_row for at most as many rows as a vector has lanes, each of at most as many classes:
+// turned so that a vector holds one class of all rows, no sum runs across lanes.
+template <class Isa, class scalar_t>
+FASTSSL_INLINE void softmax_square(const Rows<scalar_t>& logits, int64_t n, int64_t count,
+                                   acc_t<scalar_t>* probabilities, int64_t C) {
+  using simd = Simd<Isa, acc_t<scalar_t>>;
+  using Vector = typename simd::Vector;
+  constexpr int64_t kLanes = simd::kLanes;
+  Vector row[kLanes], x[kLanes];
+#pragma GCC unroll 16
+  for (int64_t i = 0; i < kLanes; ++i) {
+    row[i] = i < count ? simd::load(logits.row(n + i, C, kLanes)) : Vector{};
+  }
+  simd::transpose(row, [&](int c, Vector one_class) { x[c] = one_class; });
+  Vector maximum = x[0];
+  for (int64_t c = 1; c < C; ++c) maximum = simd::max(x[c], maximum);
+  Vector total{};
+  for (int64_t c = 0; c < C; ++c) total += x[c] = simd::exp_nonpositive(x[c] - maximum);
+  const Vector inverse = acc_t<scalar_t>(1) / total;
+  for (int64_t c = 0; c < kLanes; ++c) x[c] = c < C ? x[c] * inverse : Vector{};
+  simd::transpose(x, [&](int i, Vector one_row) {
+    if (i < count) simd::store(probabilities + i * kLanes, one_row);
+  });
+}
+
+// How many rows softmax_rows takes at once.
+constexpr int64_t rows_at_once(int64_t lanes, int64_t padded) {
+  return padded == lanes ? lanes : 1;
+}
+
+// probabilities[count, padded] = softmax of rows n to n + count of logits [rows, C], then zeros.
+template <class Isa, class scalar_t>
+FASTSSL_INLINE void softmax_rows(const Rows<scalar_t>& logits, int64_t n, int64_t count,
+                                 acc_t<scalar_t>* probabilities, int64_t C, int64_t padded) {
+  constexpr int64_t kLanes = Simd<Isa, acc_t<scalar_t>>::kLanes;
+  if (rows_at_once(kLanes, padded) == 1) {
+    for (int64_t i = 0; i < count; ++i) {
+      softmax_row<Isa>(logits, n + i, probabilities + i * padded, C, padded);
+    }
+    return;
+  }
+  for (int64_t i = 0; i < count; i += kLanes) {
+    const int64_t rows = count - i < kLanes ? count - i : kLanes;
+    softmax_square<Isa>(logits, n + i, rows, probabilities + i * padded, C);
+  }
+}
+
 // gradient[C] = scale * p * (t - <p, t>): softmax's gradient where t is the gradient of the
-// probabilities.
+// probabilities. Whole vectors are written, so `room` numbers from `gradient` on must be rows that
+// are only now, or later, written.
 template <class Isa, class scalar_t>
 FASTSSL_INLINE void softmax_gradient_row(const acc_t<scalar_t>* p, const acc_t<scalar_t>* t,
-                                         acc_t<scalar_t> scale, scalar_t* gradient, int64_t C,
+                                         acc_t<scalar_t> scale, scalar_t* gradient, int64_t room,
                                          int64_t padded) {
   using simd = Simd<Isa, acc_t<scalar_t>>;
   typename simd::Vector products{};
@@ -76,7 +118,8 @@ FASTSSL_INLINE void softmax_gradient_row(const acc_t<scalar_t>* p, const acc_t<s
   }
   const acc_t<scalar_t> dot = simd::sum(products);
   for (int64_t j = 0; j < padded; j += simd::kLanes) {
-    simd::store_head(gradient + j, (simd::load(p + j) * scale) * (simd::load(t + j) - dot), C - j);
+    simd::store_head(gradient + j, (simd::load(p + j) * scale) * (simd::load(t + j) - dot),
+                     room - j);
   }
 }
 
