@@ -6,9 +6,8 @@ Command:
     fastssl train ccn --data digits --labels 20
     fastssl train ccn --data cifar10 --labels 1000 [--variant baseline|no-ml|no-ccn|no-vat]
 
-Cost: on one core of a 2026 server processor, two_spirals about 15 s (baseline 5 s), digits 30 s.
-Estimated, not measured: MNIST 25 min, from 1.6 s for a step of 32 + 128 rows; CIFAR-10 40 s a step,
-from its operations: it wants a GPU.
+Cost: on one core of a 2026 server processor, two_spirals about 8 s (baseline 3 s), digits 30 s,
+MNIST 16 min with `--precision bf16`; CIFAR-10 about 20 s a step: it wants a GPU.
 
 Result: the paper's sets are not yet reproduced. Its errors of `full` in %: MNIST with 100 labels
 0.42, SVHN with 1000 labels 3.36, CIFAR-10 with 1000 labels 12.05, CIFAR-100 with 10000 labels 35.28
@@ -23,17 +22,19 @@ fewer than 500 labels. What differs from this on a data set is in SETTINGS.
 
 Constants were chosen on training points held out: 500 of two_spirals, seeds 10 to 15, and 200 of
 digits, seeds 10 to 12. One grid for all rows of a block; accuracy of net 1 in %, the mean over
-seeds. two_spirals, with 600 steps, radius 0.15, eta 3, mu 3 and 32 + 64 rows, which came from a few
+seeds. two_spirals, with 300 steps, radius 0.15, eta 3, mu 3 and 32 + 64 rows, which came from a few
 trials on the same points:
 
     optim.lr              0.001   0.003   0.001   0.003
     optim.weight_decay        0       0   0.001   0.001
-    full                  99.93   99.97   99.93   99.97
-    baseline              97.17   97.60   96.27   96.97
+    full                  99.60  100.00   99.73   99.87
+    no-ml                 99.60   99.87   99.40   99.73
+    no-ml, corrected      99.60   99.47   99.50   99.77
+    baseline              97.10   97.17   96.30   96.73
 
-`full` takes 0.001 with weight decay, where the corrected network of `no-ml` was behind net 1 in no
-seed; 0.003 is better by one point of 500 in one seed. `baseline` takes its own best. digits, 300
-steps:
+`full` and `no-ml` take 0.001 with weight decay, where the corrected network is furthest ahead of
+net 1; on twelve more seeds it has 99.85 there, net 1 99.83. `baseline` takes its own best. digits,
+300 steps:
 
     optim.lr         0.001                   0.003
     radius             0.5     1.0     2.0     0.5     1.0     2.0
@@ -47,26 +48,28 @@ Reached on the test part, net 1 in %, mean ± std over seeds 0 to 9 and 0 to 4 (
 ccn/two_spirals`, `ccn/digits`; the paper gives no figure):
 
                   two_spirals, 40 labels   digits, 20 labels
-    full                    99.90 ± 0.09        91.83 ± 2.97
-    no-ml                   99.88 ± 0.08        87.72 ± 9.06
+    full                    99.52 ± 0.31        91.83 ± 2.97
+    no-ml                   99.53 ± 0.26        87.72 ± 9.06
     no-ccn                                      92.56 ± 4.12
     no-vat                                      89.22 ± 3.42
-    baseline                97.19 ± 2.63        79.39 ± 5.04
+    baseline                96.98 ± 2.77        79.39 ± 5.04
 
 On digits no-ccn stands level with the full model, where table 3 has it far behind. A run makes 13
 passes, mu needs 80 to rise, and so the correction learns from 20 labels nearly alone: in the
 validation runs it was right about as often as wrong.
 
-Figure 6's claim is not reproduced on the spirals: over all evaluations of `no-ml` 862 corrections
-were true and 1,100 false, and CCN reaches 99.74 ± 0.20. Net 1 leaves one point of a thousand to
-correct. With 1.25 turns, radius 0.1 and 300 steps 255 were true and 26 false in three validation
-runs, but `full` reached 97.5 there. Seen on the test points before, and no better for that claim:
-noise 0.03 (`full` 99.51, `baseline` 96.98, 773 true, 1,146 false), and the present spirals without
-weight decay (99.90, 97.19 at rate 0.001, 1,047 true, 1,714 false).
+Figure 6's claim on the spirals: over all evaluations of `no-ml` 826 corrections were true and 646
+false, so the corrected network's error is below net 1's in the mean over training. At its end it is
+not: 0.62 % against 0.48 %, since net 1 leaves ten points of 2,000 to correct. Seen on the test
+points before, `full`, `baseline`, true and false: 600 steps 99.90, 97.19, 862, 1,100; 400 steps
+without weight decay 99.80, 97.05, 1,006, 1,229; 300 steps at 0.003 99.80, 96.98, 391, 487; 600
+steps and noise 0.03 99.51, 96.98, 773, 1,146.
 
 The constants of MNIST are starting points, not tuned; its steps are as many as half an hour on one
-core takes. So are a folder's: see folder.py; its radius is CIFAR's by the pixel, and mu takes the
-same share of the run to rise.
+core takes. On 1,000 training images held out (seed 10, bfloat16) 1,500 of them reach 96.6; 1,200
+with views moved alone, rate 0.002 and radius 7 reach 94.8. A folder's constants are such points
+too, see folder.py; its radius is CIFAR's by the pixel, and mu takes the same share of the run to
+rise.
 """
 
 from dataclasses import dataclass, replace
@@ -112,7 +115,7 @@ RISING = 80 / EPOCHS  # the share of a run in which mu rises
 MANY_LABELS = 500  # enough for the batch norms' running statistics
 SETTINGS = {
     "two_spirals": Setting(
-        *("mlp", 600, 0.15, 3.0, 3.0),
+        *("mlp", 300, 0.15, 3.0, 3.0),
         statistics="unlabeled",
         weight_decay=1e-3,
         unlabeled_rows=64,
@@ -129,10 +132,10 @@ SETTINGS = {
         every=50,
     ),
     "mnist": Setting(
-        *("small_cnn", 1700, 3.0),
+        *("small_cnn", 1700, 5.0),
         statistics="unlabeled",
-        lr=2e-3,
         unlabeled_rows=64,
+        weak=Digits(rotate=12, scale=0.12, shear=0.12, translate=2),
         every=425,
     ),
     "svhn": Setting("conv_large", EPOCHS * 565, 3.5),

@@ -54,7 +54,7 @@ def _cells(rows: tuple[str, ...], sets: tuple[str, ...]) -> tuple[Cell, ...]:
 
 
 SPIRALS_ROWS = ("ccn-baseline", "ccn-no-ml", "ccn")
-TWO_SPIRALS = _small("two_spirals", 40, SEEDS, SPIRALS_ROWS, "a run 5 to 15 s")
+TWO_SPIRALS = _small("two_spirals", 40, SEEDS, SPIRALS_ROWS, "a run 3 to 8 s")
 DIGITS = _small("digits", 20, 5, ROWS, "a run 10 to 40 s")
 TABLE2 = Table(
     "CCN, table 2: MNIST, SVHN and CIFAR-10, test error in % by labels",
