@@ -22,7 +22,7 @@ enum class Side { kLeft, kRight };
 
 // Panel of the packed left operand: a tile's rows, or all of few classes, packed as they are made.
 FASTSSL_INLINE int64_t left_width(const Tile& tile, int64_t padded) {
-  return padded == tile.lanes ? padded : tile.rows;
+  return is_one_vector(tile.lanes, padded) ? padded : tile.rows;
 }
 
 // Packs the softmax of rows start + [begin, end) of logits [V, N, C], summed over views, for the
@@ -34,7 +34,7 @@ FASTSSL_INLINE void pack_probabilities_body(const Rows<scalar_t> logits, Side si
                                             int64_t end) {
   using simd = Simd<Isa, acc>;
   constexpr Tile tile = tile_of<Isa, acc>();
-  const bool is_packed = padded == tile.lanes;
+  const bool is_packed = is_one_vector(tile.lanes, padded);
   const int64_t at_once = rows_at_once(tile.lanes, padded);
   acc* view = buffer + at_once * padded;
   for (int64_t n = begin; n < end; n += at_once) {

@@ -82,9 +82,12 @@ FASTSSL_INLINE void softmax_square(const Rows<scalar_t>& logits, int64_t n, int6
   });
 }
 
+// Whether there are so few classes that one vector holds a row.
+constexpr bool is_one_vector(int64_t lanes, int64_t padded) { return padded == lanes; }
+
 // How many rows softmax_rows takes at once.
 constexpr int64_t rows_at_once(int64_t lanes, int64_t padded) {
-  return padded == lanes ? lanes : 1;
+  return is_one_vector(lanes, padded) ? lanes : 1;
 }
 
 // probabilities[count, padded] = softmax of rows n to n + count of logits [rows, C], then zeros.
@@ -92,7 +95,7 @@ template <class Isa, class scalar_t>
 FASTSSL_INLINE void softmax_rows(const Rows<scalar_t>& logits, int64_t n, int64_t count,
                                  acc_t<scalar_t>* probabilities, int64_t C, int64_t padded) {
   constexpr int64_t kLanes = Simd<Isa, acc_t<scalar_t>>::kLanes;
-  if (rows_at_once(kLanes, padded) == 1) {
+  if (!is_one_vector(kLanes, padded)) {
     for (int64_t i = 0; i < count; ++i) {
       softmax_row<Isa>(logits, n + i, probabilities + i * padded, C, padded);
     }
