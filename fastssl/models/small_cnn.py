@@ -3,7 +3,8 @@
 K channels, H x W pixels, C classes.
 """
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.functional import max_pool2d
 
 from fastssl.models.backbone import Backbone
 from fastssl.models.convolution import convolution
@@ -14,19 +15,33 @@ WIDTHS = (32, 32, 64, 128)
 class SmallCNN(Backbone):
     """Conv-large in miniature: 3x3 convolutions, batch norm, LeakyReLU 0.1, global average pooling.
 
-    Takes any K and any H, W >= 8; 128 features. One pooling step sits after each pair of
-    convolutions, the last of them the global one, so that 8x8 images still have 4x4 maps.
+    Takes any K and any H, W >= 8; 128 features. Maps are halved after the second convolution, and
+    where they are large after the first and the third, so that the last ones have 3 to 4 pixels a
+    side for images of 8 and of 12 to 35.
     """
 
     def __init__(self, in_channels: int, num_classes: int) -> None:
         a, b, c, d = WIDTHS
         extractor = nn.Sequential(
             convolution(in_channels, a),
+            _HalveFrom(16),
             convolution(a, b),
             nn.MaxPool2d(2),
             convolution(b, c),
+            _HalveFrom(6),
             convolution(c, d),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
         )
         super().__init__(extractor, d, num_classes)
+
+
+class _HalveFrom(nn.Module):
+    """Max pooling of maps that have so many pixels a side, or more."""
+
+    def __init__(self, least: int) -> None:
+        super().__init__()
+        self.least = least
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return max_pool2d(maps, 2) if min(maps.shape[-2:]) >= self.least else maps

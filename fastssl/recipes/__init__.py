@@ -2,12 +2,13 @@
 
 from fastssl.data.sources import SOURCES
 from fastssl.errors import InputError
-from fastssl.recipes import ccn, digits, images
+from fastssl.recipes import ccn, digits, images, mnist
 from fastssl.recipes.config import Config
 
 __all__ = ["RECIPES", "recipe"]
 
-RECIPES = ("digits", "two_spirals", *images.NETWORKS)  # the named data sets that there is one for
+SMALL = {"digits": digits, "mnist": mnist}
+RECIPES = (*SMALL, "two_spirals", *images.NETWORKS)  # the named data sets that there is one for
 
 
 def recipe(algorithm: str, data: str, image_size: int | None = None, device: str = "cpu") -> Config:
@@ -20,11 +21,11 @@ def recipe(algorithm: str, data: str, image_size: int | None = None, device: str
         InputError: there is none yet for the two.
     """
     is_ccn = algorithm.startswith("ccn")
-    settings = ccn.SETTINGS if is_ccn else ("digits", *images.NETWORKS)
+    settings = ccn.SETTINGS if is_ccn else (*SMALL, *images.NETWORKS)
     if data in settings:
         if is_ccn:
             return ccn.recipe(data, algorithm)
-        return digits.recipe(algorithm) if data == "digits" else images.recipe(data, algorithm)
+        return SMALL[data].recipe(algorithm) if data in SMALL else images.recipe(data, algorithm)
     if data not in SOURCES:
         kind = ccn if is_ccn else images
         return kind.folder_recipe(data, algorithm, image_size, device)

@@ -133,10 +133,11 @@ SETTINGS = {
         every=50,
     ),
     "mnist": Setting(
-        *("small_cnn", 1700, 5.0),
+        *("small_cnn", 9000, 5.0),
+        ramp_epochs=3.0,
         statistics="unlabeled",
         unlabeled_rows=64,
-        every=425,
+        every=1000,
     ),
     "svhn": Setting("conv_large", EPOCHS * 565, 3.5),
     "cifar10": Setting("conv_large", EPOCHS * 383, 8.0, weak=MIRRORED),

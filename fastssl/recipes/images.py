@@ -2,7 +2,6 @@
 
 Command:
     fastssl train muscle --data ./folder
-    fastssl train muscle --data mnist --labels 100
     fastssl train muscle --data cifar10 --labels 1000
 
 Cost: not measured.
@@ -10,17 +9,16 @@ Cost: not measured.
 Result: not yet reproduced. Starting points, not the papers' settings: MUSCLE's batch (64 labeled
 and 64 unlabeled rows), learning rate, weight decay and views, and few steps. Weak views are moved
 by up to 4 pixels with reflection and mirrored (but for figures); hard ones are IIC's, for FixMatch
-RandAugment and Cutout; for MNIST, which MUSCLE's paper does not have, they turn, zoom, shear and
-shift. A folder's are scaled to its images' side; `fastssl data preview` draws them. conv_large, the
-papers' network, where images have colours and a GPU is worth having; small_cnn for grey digits.
-What a folder gets is chosen from its images, see folder.py.
+RandAugment and Cutout. A folder's are scaled to its images' side; `fastssl data preview` draws
+them. What else a folder gets is chosen from its images, see folder.py. Digits and MNIST have
+recipes of their own.
 """
 
 from dataclasses import replace
 
 from fastssl.algorithms import named
 from fastssl.algorithms.fixmatch import FixMatch
-from fastssl.ops.policies import Digits, Policy
+from fastssl.ops.policies import Policy
 from fastssl.recipes.config import (
     Config,
     DataConfig,
@@ -33,14 +31,13 @@ from fastssl.recipes.folder import choose, survey
 from fastssl.recipes.views import policy_for, weak_view
 
 NETWORKS = {
-    "mnist": "small_cnn",
     "svhn": "conv_large",
     "cifar10": "conv_large",
     "cifar100": "conv_large",
     "cifar20": "conv_large",
     "mini_imagenet": "resnet18",
 }
-STEPS = {"small_cnn": 2000, "conv_large": 20_000, "resnet18": 20_000}
+STEPS = 20_000  # of a named data set
 
 
 def recipe(data: str, algorithm: str) -> Config:
@@ -62,8 +59,6 @@ def folder_recipe(path: str, algorithm: str, image_size: int | None, device: str
 def _hard_view(algorithm: str, data: DataConfig) -> Policy:
     if named(algorithm).kind is FixMatch:
         return policy_for("rand_augment", data.source, data.image_size)
-    if data.source == "mnist":
-        return Digits(rotate=30, scale=0.3, shear=0.3, translate=4, noise=0.05)
     return policy_for("iic_hard", data.source, data.image_size)
 
 
@@ -81,6 +76,6 @@ def _config(algorithm: str, network: str, data: DataConfig) -> Config:
         ),
         model=ModelConfig(name=network),
         optim=OptimConfig(lr=0.05, weight_decay=2e-4),
-        steps=STEPS[network],
+        steps=STEPS,
         eval=EvalConfig(every=250),
     )

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from fastssl.errors import InputError
 from fastssl.models import build_model
@@ -12,6 +13,13 @@ def test_any_channels_and_sizes(K, H, W):
     logits, features = build_model("small_cnn", K, 7)(torch.randn(5, K, H, W))
     assert logits.shape == (5, 7)
     assert features.shape == (5, 128)
+
+
+@pytest.mark.parametrize(("S", "left"), [(8, 4), (12, 3), (16, 4), (28, 3), (32, 4), (64, 8)])
+def test_large_images_are_halved_more_often(S, left):
+    *layers, pooling, flatten = build_model("small_cnn", 1, 10).extractor
+    assert nn.Sequential(*layers)(torch.randn(2, 1, S, S)).shape == (2, 128, left, left)
+    assert (type(pooling), type(flatten)) == (nn.AdaptiveAvgPool2d, nn.Flatten)
 
 
 def test_logits_are_linear_in_the_features():
