@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fastssl.errors import InputError, unknown_name
-from fastssl.training.schedules import cosine, linear_end, seven_sixteenths
+from fastssl.training.schedules import cosine, linear_end, seven_sixteenths, warmup
 
 OPTIMIZERS = ("adam", "sgd")
 DECAYED = ("all", "kernels")
@@ -30,6 +30,7 @@ class OptimConfig:
             batch norm's.
         schedule: "cosine", half of one; "seven_sixteenths" of one, as FixMatch has it; or
             "linear_end", constant and then on a line to 0 while Adam's beta1 goes to 0.5.
+        warmup: the share of a stage in which the rate rises to what the schedule has, on a line.
         horizon: when the cosine reaches 0, in lengths of the run.
         end: the share of the run that linear_end's line takes.
     """
@@ -40,6 +41,7 @@ class OptimConfig:
     weight_decay: float = 5e-4
     decayed: str = "all"
     schedule: str = "cosine"
+    warmup: float = 0.0
     horizon: float = 1.0
     end: float = 1 / 6
 
@@ -47,6 +49,7 @@ class OptimConfig:
         check("optim.lr", self.lr, self.lr > 0, "a number above 0")
         check("optim.momentum", self.momentum, 0 < self.momentum < 1, "a number between 0 and 1")
         check("optim.weight_decay", self.weight_decay, self.weight_decay >= 0, "0 or more")
+        check("optim.warmup", self.warmup, 0 <= self.warmup < 1, "0 or more, below 1")
         check("optim.horizon", self.horizon, self.horizon >= 1, "1 or more")
         check("optim.end", self.end, 0 <= self.end <= 1, "a number from 0 to 1")
         if self.optimizer not in OPTIMIZERS:
@@ -87,15 +90,16 @@ class OptimConfig:
 
     def settings(self, step: int, steps: int) -> dict[str, Any]:
         """What the optimiser's parameter groups hold at a step of 0..steps-1."""
+        lr = self.lr * warmup(step, steps, self.warmup)
         if self.schedule == "cosine":
-            return {"lr": self.lr * cosine(step, steps, self.horizon)}
+            return {"lr": lr * cosine(step, steps, self.horizon)}
         if self.schedule == "seven_sixteenths":
-            return {"lr": self.lr * seven_sixteenths(step, steps)}
+            return {"lr": lr * seven_sixteenths(step, steps)}
         factor = linear_end(step, steps, self.end)
         if self.optimizer == "sgd":
-            return {"lr": self.lr * factor}
+            return {"lr": lr * factor}
         beta1 = LAST_BETA1 + (self.momentum - LAST_BETA1) * factor
-        return {"lr": self.lr * factor, "betas": (beta1, 0.999)}
+        return {"lr": lr * factor, "betas": (beta1, 0.999)}
 
 
 def check(key: str, value: float, holds: bool, expected: str) -> None:

@@ -31,3 +31,8 @@ def seven_sixteenths(step: int, steps: int) -> float:
 def linear_end(step: int, steps: int, share: float) -> float:
     """1 until the last `share` of the steps, then on a line to 0 at `steps`."""
     return min(1.0, (steps - step) / (share * steps)) if share else 1.0
+
+
+def warmup(step: int, steps: int, share: float) -> float:
+    """Up to 1 on a line in the first `share` of the steps."""
+    return min(1.0, (step + 1) / (share * steps)) if share else 1.0

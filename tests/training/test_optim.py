@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from fastssl.errors import InputError
-from fastssl.recipes.optim import OptimConfig
-from fastssl.training.schedules import cosine, linear_end, seven_sixteenths
+from fastssl.recipes.optim import SCHEDULES, OptimConfig
+from fastssl.training.schedules import cosine, linear_end, seven_sixteenths, warmup
 
 
 def test_cosine_falls_from_one_to_nothing_at_its_horizon():
@@ -27,6 +27,18 @@ def test_a_line_at_the_end():
     factors = [linear_end(step, 12, 0.25) for step in range(13)]
     assert factors == pytest.approx([1.0] * 10 + [2 / 3, 1 / 3, 0.0])
     assert {linear_end(step, 12, 0.0) for step in range(12)} == {1.0}
+
+
+def test_a_line_at_the_start():
+    assert [warmup(step, 12, 0.25) for step in range(5)] == pytest.approx([1 / 3, 2 / 3, 1, 1, 1])
+    assert {warmup(step, 12, 0.0) for step in range(12)} == {1.0}
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_every_schedule_rises_first_where_it_is_asked_to(schedule):
+    plain, warm = (OptimConfig(0.1, schedule=schedule, warmup=share) for share in (0.0, 0.5))
+    lr = [[config.settings(step, 10)["lr"] for step in range(10)] for config in (plain, warm)]
+    assert lr[1] == pytest.approx([rate * min(1, (n + 1) / 5) for n, rate in enumerate(lr[0])])
 
 
 def parameters():
@@ -72,6 +84,7 @@ def test_adams_beta1_falls_with_the_rate_at_the_end():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
+        ({"warmup": 1.0}, r"optim\.warmup: 1.0; expected 0 or more, below 1"),
         ({"optimizer": "adamw"}, "did you mean 'adam'"),
         ({"schedule": "cosin"}, "did you mean 'cosine'"),
         ({"horizon": 0.5}, "optim.horizon: 0.5; expected 1 or more"),
