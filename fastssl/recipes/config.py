@@ -126,6 +126,13 @@ class Config:
     checkpoint: CheckpointConfig = CheckpointConfig()
     sync_bn: bool = False  # batch statistics of all processes' rows, on GPUs
 
+    @classmethod
+    def of(cls, name: str, /, **values: Any) -> "Config":
+        """Of a named algorithm: what its name stands for, and `values` of the other fields."""
+        known = named(name)
+        parts = {"algorithm": known.config} | {part: getattr(known, part) for part in PARTS}
+        return cls(name, **(parts | values))
+
     def __post_init__(self) -> None:
         for key in ("steps", "log_every"):
             value = getattr(self, key)

@@ -63,13 +63,8 @@ def _hard_view(algorithm: str, data: DataConfig) -> Policy:
 
 
 def _config(algorithm: str, network: str, data: DataConfig) -> Config:
-    known = named(algorithm)
-    return Config(
-        algorithm_name=algorithm,
-        algorithm=known.config,
-        muscle=known.muscle,
-        propagation=known.propagation,
-        contrastive=known.contrastive,
+    return Config.of(
+        algorithm,
         data=data,
         views=ViewsConfig(
             weak=weak_view(data.source, data.image_size), hard=_hard_view(algorithm, data)

@@ -43,5 +43,5 @@ MNIST = Table(
         )
         for name in MNIST_ROWS
     ),
-    cost="a run of MUSCLE + MT 10 to 16 min, of CCN 20, on one core in bfloat16",
+    cost="a run of MUSCLE + MT 11 to 15 min, of CCN 26 to 36, other work beside them",
 )
