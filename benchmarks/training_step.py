@@ -24,6 +24,7 @@ from fastssl.data.batches import TwoStreams
 from fastssl.data.sources import Source
 from fastssl.data.splits import draw_split
 from fastssl.models import build_model
+from fastssl.models.convolution import ConvolutionLayer
 from fastssl.ops.mutual_information import mutual_information_reference
 from fastssl.ops.policies import IICHard, Weak
 from fastssl.recipes.optim import OptimConfig
@@ -59,8 +60,11 @@ def implementations(
     autocast = torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
     for name, step in (
         ("fastssl", ours(streams, autocast)),
-        ("eager", plain(_network(device), _our_views(streams), autocast)),
-        ("DataLoader", plain(_network(device), loaded(images, labels, N, device), autocast)),
+        ("eager", plain(_usual_network(S, device), _our_views(streams), autocast)),
+        (
+            "DataLoader",
+            plain(_usual_network(S, device), loaded(images, labels, N, device), autocast),
+        ),
     ):
         yield Implementation(name, step, [], check=name != "DataLoader")
 
@@ -75,7 +79,7 @@ def ours(streams: TwoStreams, autocast) -> Callable[[], Tensor]:
     steps = itertools.count()
 
     def step() -> Tensor:
-        with torch.enable_grad(), freed_memory_kept():
+        with torch.enable_grad(), freed_memory_kept(give_back=False):
             batch = Batch(*streams.at(next(steps)))
             with autocast:
                 loss = algorithm.loss(batch)
@@ -177,6 +181,21 @@ def _network(device: torch.device) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return build_model("small_cnn", 3, CLASSES).to(device)
+
+
+def _usual_network(S: int, device: torch.device) -> nn.Module:
+    """The same network for S x S pixels, of torch's modules one after the other."""
+    network, layers = _network(device), []
+    for layer in network.extractor:
+        if isinstance(layer, ConvolutionLayer):
+            layers += layer
+            if layer.halve_from is not None and layer.halve_from <= S:
+                layers.append(nn.MaxPool2d(2))
+                S //= 2
+        else:
+            layers.append(layer)
+    network.extractor = nn.Sequential(*layers)
+    return network
 
 
 def _our_views(streams: TwoStreams) -> Iterator[tuple[Tensor, Tensor]]:

@@ -9,6 +9,13 @@ STABLE_TORCH_LIBRARY(fastssl, m) {
       "augment(Tensor images, Tensor integers, Tensor factors, int[] plans, int seed, Tensor step, "
       "Tensor index, Tensor mean, Tensor std, ScalarType dtype, bool channels_last) -> Tensor");
   m.def(
+      "batch_norm_leaky_relu(Tensor maps, Tensor weight, Tensor bias, float eps, float "
+      "negative_slope, int pool) -> (Tensor, Tensor, Tensor)");
+  m.def(
+      "batch_norm_leaky_relu_backward(Tensor grad, Tensor maps, Tensor weight, Tensor bias, Tensor "
+      "mean, Tensor variance, float eps, float negative_slope, int pool) -> (Tensor, Tensor, "
+      "Tensor)");
+  m.def(
       "complementary_correction(Tensor raw_output, Tensor features, Tensor raw_weight, Tensor "
       "raw_bias, Tensor feature1_weight, Tensor feature1_bias, Tensor feature2_weight, Tensor "
       "feature2_bias, Tensor join_weight, Tensor join_bias, Tensor out_weight, Tensor out_bias, "

@@ -1,25 +1,14 @@
 #include "../kernels/unit_perturbation.h"
 
 #include "../torch_api.h"
+#include "channels_last.h"
 
 namespace fastssl {
 namespace {
 
 constexpr const char* kName = "unit_perturbation";
 
-// Images in torch's channels_last order: every sample is dense, though not in the order of its
-// sizes, and a norm does not care.
-bool is_channels_last(const Tensor& images) {
-  if (images.dim() != 4) return false;
-  int64_t expected = 1;
-  for (const int64_t d : {1, 3, 2, 0}) {
-    if (images.size(d) != 1 && images.stride(d) != expected) return false;
-    expected *= images.size(d);
-  }
-  return true;
-}
-
-// The direction as N dense samples.
+// The direction as N dense samples; in what order they hold their numbers, a norm does not care.
 Tensor dense_samples(const Tensor& direction) {
   FASTSSL_CHECK(direction.dim() > 0 && direction.numel() > 0, kName,
                 ": expected a direction [N, ...], not empty");

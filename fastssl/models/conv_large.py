@@ -10,7 +10,7 @@ from torch.nn.utils import parametrizations
 
 from fastssl.errors import InputError
 from fastssl.models.backbone import Backbone
-from fastssl.models.convolution import convolution
+from fastssl.models.convolution import ConvolutionLayer
 
 FEATURES = 128
 SMALLEST = 12  # pixels a side: two halvings leave 3, which the unpadded convolution needs
@@ -42,19 +42,17 @@ class ConvLarge(Backbone):
         if not 0 <= dropout < 1:
             raise InputError(f"dropout: {dropout}; expected 0 or more, below 1")
 
-        def layer(*shape: int) -> nn.Sequential:
-            return convolution(*shape, weight_norm=weight_norm)
+        def layer(*shape: int, halve_from: int | None = None) -> ConvolutionLayer:
+            return ConvolutionLayer(*shape, weight_norm=weight_norm, halve_from=halve_from)
 
         extractor = nn.Sequential(
             layer(in_channels, 128),
             layer(128, 128),
-            layer(128, 128),
-            nn.MaxPool2d(2),
+            layer(128, 128, halve_from=2),
             nn.Dropout(dropout),
             layer(128, 256),
             layer(256, 256),
-            layer(256, 256),
-            nn.MaxPool2d(2),
+            layer(256, 256, halve_from=2),
             nn.Dropout(dropout),
             layer(256, 512, 3, 0),
             layer(512, 256, 1, 0),

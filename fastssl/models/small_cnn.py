@@ -3,11 +3,10 @@
 K channels, H x W pixels, C classes.
 """
 
-from torch import Tensor, nn
-from torch.nn.functional import max_pool2d
+from torch import nn
 
 from fastssl.models.backbone import Backbone
-from fastssl.models.convolution import convolution
+from fastssl.models.convolution import ConvolutionLayer
 
 WIDTHS = (32, 32, 64, 128)
 
@@ -23,25 +22,11 @@ class SmallCNN(Backbone):
     def __init__(self, in_channels: int, num_classes: int) -> None:
         a, b, c, d = WIDTHS
         extractor = nn.Sequential(
-            convolution(in_channels, a),
-            _HalveFrom(16),
-            convolution(a, b),
-            nn.MaxPool2d(2),
-            convolution(b, c),
-            _HalveFrom(6),
-            convolution(c, d),
+            ConvolutionLayer(in_channels, a, halve_from=16),
+            ConvolutionLayer(a, b, halve_from=2),
+            ConvolutionLayer(b, c, halve_from=6),
+            ConvolutionLayer(c, d),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
         )
         super().__init__(extractor, d, num_classes)
-
-
-class _HalveFrom(nn.Module):
-    """Max pooling of maps that have so many pixels a side, or more."""
-
-    def __init__(self, least: int) -> None:
-        super().__init__()
-        self.least = least
-
-    def forward(self, maps: Tensor) -> Tensor:
-        return max_pool2d(maps, 2) if min(maps.shape[-2:]) >= self.least else maps

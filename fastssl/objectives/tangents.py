@@ -129,6 +129,8 @@ class _BatchNorm(Function):
         output, *saved, ctx.implementation = torch._batch_norm_impl_index(
             input, weight, bias, mean, var, training, momentum, eps, torch.backends.cudnn.enabled
         )
+        if training:  # they go unused, and move on before the backward
+            mean = var = None
         ctx.save_for_backward(input, weight, mean, var, *saved)
         ctx.save_for_forward(input, weight, mean, var, *saved)
         ctx.training, ctx.eps = training, eps

@@ -1,6 +1,7 @@
 """The compiled ops: functional, differentiable, on CPU and CUDA."""
 
 from fastssl.ops.augment import augment
+from fastssl.ops.batch_norm_leaky_relu import batch_norm_leaky_relu
 from fastssl.ops.complementary_correction import complementary_correction
 from fastssl.ops.diffuse import diffuse
 from fastssl.ops.entropy import entropy
@@ -18,6 +19,7 @@ from fastssl.ops.weighted_cross_entropy import weighted_cross_entropy
 
 __all__ = [
     "augment",
+    "batch_norm_leaky_relu",
     "complementary_correction",
     "diffuse",
     "entropy",

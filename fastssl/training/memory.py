@@ -14,11 +14,15 @@ KEPT = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: NEVER}
 
 
 @contextmanager
-def freed_memory_kept() -> Iterator[None]:
+def freed_memory_kept(*, give_back: bool = True) -> Iterator[None]:
     """Within, what is freed stays with the process, where the C library is glibc.
 
     Otherwise glibc gives every large activation back to the kernel, which clears the same pages for
     the next step: a third of a step of small_cnn.
+
+    Args:
+        give_back: let glibc trim what is free by then, the next time something is freed after the
+            end; a benchmark that enters for every step it times does not, as a run does not either.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -31,4 +35,5 @@ def freed_memory_kept() -> Iterator[None]:
         yield
     finally:
         for option, value in USUAL.items():
-            mallopt(option, value)
+            if give_back or option != M_TRIM_THRESHOLD:
+                mallopt(option, value)

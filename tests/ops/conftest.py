@@ -22,10 +22,11 @@ class Backend:
             return getattr(fastssl.ops, name)
         import graphs_on_cpu
         import kernels_on_cpu
+        import norms_on_cpu
         import row_losses_on_cpu
 
         order = self.name.removeprefix("cuda_on_cpu_")
-        homes = (kernels_on_cpu, graphs_on_cpu, row_losses_on_cpu)
+        homes = (kernels_on_cpu, graphs_on_cpu, norms_on_cpu, row_losses_on_cpu)
         found = next(getattr(home, name) for home in homes if hasattr(home, name))
         return found(int(order) if order.isdigit() else order)
 

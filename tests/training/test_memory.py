@@ -29,20 +29,26 @@ def kept_after_freeing() -> int:
     return resident() - before
 
 
-def check():
+def check(give_back: bool):
     assert kept_after_freeing() < SIZE // 8
-    with freed_memory_kept():
+    before = resident()
+    with freed_memory_kept(give_back=give_back):
         assert kept_after_freeing() > SIZE // 2
+    small = torch.ones(MIB, dtype=torch.uint8)
+    del small
+    if not give_back:
+        assert resident() - before > SIZE // 2
     ctypes.CDLL(None).malloc_trim(0)
     assert kept_after_freeing() < SIZE // 8
 
 
-def test_freed_memory_is_kept_within_and_given_back_after():
+@pytest.mark.parametrize("give_back", [True, False])
+def test_freed_memory_is_kept_within_and_given_back_after(give_back):
     if not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"):
         pytest.skip("another C library than glibc")
     # In a process of its own: in this one, the memory may come from what another test freed.
-    subprocess.run([sys.executable, __file__], check=True)
+    subprocess.run([sys.executable, __file__, str(give_back)], check=True)
 
 
 if __name__ == "__main__":
-    check()
+    check(sys.argv[1] == "True")

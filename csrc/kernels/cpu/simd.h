@@ -45,16 +45,37 @@ struct Simd {
   // The first `count` lanes, or all of them, in any storage type.
   template <class scalar_t>
   FASTSSL_INLINE static void store_head(scalar_t* to, Vector x, int64_t count) {
-    scalar_t narrow[kLanes];
-    for (int l = 0; l < kLanes; ++l) cpu::store(narrow + l, x[l]);
-    if (count >= kLanes) {
-      std::memcpy(to, narrow, sizeof(narrow));
+    if constexpr (std::is_same_v<scalar_t, acc_t>) {
+      if (count >= kLanes) return store(to, x);
+      for (int64_t l = 0; l < count; ++l) to[l] = x[l];
     } else {
-      for (int64_t l = 0; l < count; ++l) to[l] = narrow[l];
+      scalar_t narrow[kLanes];
+      if constexpr (std::is_same_v<scalar_t, BFloat16>) {
+        const Bits bits = std::bit_cast<Bits>(x);
+        const Bits rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;  // as cpu::store
+        const auto words = __builtin_convertvector(x == x ? rounded : Bits{} + 0x7fc0,
+                                                   typename VectorOf<uint16_t, kLanes * 2>::type);
+        std::memcpy(narrow, &words, sizeof(narrow));
+      } else {
+        for (int l = 0; l < kLanes; ++l) cpu::store(narrow + l, x[l]);
+      }
+      if (count >= kLanes) {
+        std::memcpy(to, narrow, sizeof(narrow));
+      } else {
+        for (int64_t l = 0; l < count; ++l) to[l] = narrow[l];
+      }
     }
   }
 
   FASTSSL_INLINE static Vector max(Vector a, Vector b) { return a > b ? a : b; }
+
+  // Hides from the compiler where x comes from. GCC 12 would follow a selection by an earlier one
+  // back to a comparison, and takes a 64-byte one that is used twice lane by lane.
+  FASTSSL_INLINE static void forget([[maybe_unused]] Vector& x) {
+#if defined(__x86_64__) && defined(__GNUC__)
+    asm("" : "+x"(x));
+#endif
+  }
 
   // x with `value` in the lanes from `count` on.
   FASTSSL_INLINE static Vector fill_tail(Vector x, int64_t count, acc_t value) {

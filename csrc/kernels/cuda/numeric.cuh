@@ -49,6 +49,9 @@ __device__ __forceinline__ void store(__nv_bfloat16* to, float x) { *to = __floa
 __device__ __forceinline__ float exponential(float x) { return expf(x); }
 __device__ __forceinline__ double exponential(double x) { return exp(x); }
 
+__device__ __forceinline__ float inverse_root(float x) { return rsqrtf(x); }
+__device__ __forceinline__ double inverse_root(double x) { return rsqrt(x); }
+
 // ln max(x, smallest normal).
 __device__ __forceinline__ float log_clamped(float x) {
   return logf(x > std::numeric_limits<float>::min() ? x : std::numeric_limits<float>::min());
