@@ -1,7 +1,7 @@
 """batch_norm_leaky_relu against torch's three functions, and against a mere copy of the maps.
 
 N images of K channels and S x S pixels in channels_last order, in training, then 2x2 max pooling:
-small_cnn's first two layers and conv_large's last of its first block.
+small_cnn's first two layers and conv_large's last of its first block; no running statistics.
 """
 
 from collections.abc import Iterator
@@ -23,24 +23,23 @@ def implementations(
 ) -> Iterator[Implementation]:
     """What is timed for one shape; fastssl first."""
     like = {"device": device, "dtype": accumulator(dtype)}
-    maps = normal(N, K, S, S, device=device, dtype=dtype).detach()
+    # One pixel of each window is far above the others and above 0: rounding chooses no other one.
+    steps = torch.tensor([[0.0, 1.0], [3.0, 2.0]], device=device, dtype=dtype)
+    maps = normal(N, K, S, S, device=device, dtype=dtype).detach() / 16
+    maps += steps.repeat(S // 2, S // 2)
     maps = maps.contiguous(memory_format=torch.channels_last).requires_grad_()
-    inputs = [maps, normal(K, **like, seed=1), normal(K, **like, seed=2)]
-    running = torch.zeros(K, **like), torch.ones(K, **like)
+    inputs = [maps, torch.ones(K, **like).requires_grad_(), torch.zeros(K, **like).requires_grad_()]
 
     def ours(maps: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        output, *batch = batch_norm_leaky_relu(maps, weight, bias, pool=2)
-        for mean, own in zip(running, batch, strict=True):
-            mean.lerp_(own, 0.1)
-        return output
+        return batch_norm_leaky_relu(maps, weight, bias, pool=2)[0]
 
     def eager(maps: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        normal = F.batch_norm(maps, *running, weight, bias, training=True)
+        normal = F.batch_norm(maps, None, None, weight, bias, training=True)
         return F.max_pool2d(F.leaky_relu_(normal, 0.1), 2)
 
     yield Implementation("fastssl", ours, inputs)
     yield Implementation("eager", eager, inputs)
-    yield Implementation("copy", lambda maps, *_: maps.clone(), inputs, check=False)
+    yield Implementation("copy", torch.clone, inputs[:1], check=False)
 
 
 def work(N: int, K: int, S: int, size: int) -> dict[str, Work]:

@@ -13,8 +13,6 @@ A benchmark is a module of this package with
 """
 
 import importlib
-import os
-import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -134,11 +132,6 @@ def empty_call(module: ModuleType, device: torch.device, dtype: torch.dtype) -> 
     """A benchmark's first implementation on its smallest shape."""
     first = next(module.implementations(*module.EMPTY, device, dtype))
     return Implementation(EMPTY_CALL, first.function, first.inputs, check=False)
-
-
-def has_compiler() -> bool:
-    """Whether there is the C++ compiler that torch.compile needs."""
-    return shutil.which(os.environ.get("CXX", "g++")) is not None
 
 
 def tolerance(module: ModuleType) -> float:

@@ -48,6 +48,7 @@ def bench(
 
     from fastssl.benchmarks import harness, rows
     from fastssl.training.device import resolve_device
+    from fastssl.training.passes import has_cpp_compiler
 
     if unknown := set(names) - set(harness.names()):
         raise InputError(f"OP is {min(unknown)!r}; expected one of {', '.join(harness.names())}")
@@ -60,7 +61,7 @@ def bench(
     torch.set_num_threads(threads)
     run = rows.Run.now(where)
     click.echo(f"{run.device}, {threads} thread(s), torch {run.torch}")
-    if compile and not harness.has_compiler():
+    if compile and not has_cpp_compiler():
         click.echo("torch.compile is left out: it needs a C++ compiler, and there is none")
         compile = False
     for new in _measure(run, chosen, where, rounds, compile):

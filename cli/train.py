@@ -109,6 +109,13 @@ DEFAULT_DATA = "digits"
     help="fp32, or bf16: the losses in bfloat16 where autocast takes it.  [default: fp32]",
 )
 @click.option(
+    "--compile",
+    "compiler",
+    metavar="NAME",
+    help="How a step's forward and backward are run: none, one operation after the other; inductor,"
+    " by torch.compile; or graph, from one CUDA graph.  [default: none]",
+)
+@click.option(
     "--set",
     "settings",
     multiple=True,
@@ -148,6 +155,7 @@ def train(
     devices: int | None,
     sync_bn: bool,
     precision: str | None,
+    compiler: str | None,
     settings: tuple[str, ...],
     out: Path | None,
     tensorboard: bool,
@@ -186,6 +194,7 @@ def train(
         "device": device,
         "sync_bn": sync_bn or None,
         "precision": precision,
+        "compile": compiler,
     }
     changes = {key: value for key, value in options.items() if value is not None}
     changes |= parse_settings(settings)

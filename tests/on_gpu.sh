@@ -8,7 +8,8 @@
 #   memcheck   compute-sanitizer on a sample of the ops' tests: accesses out of bounds
 #   racecheck  compute-sanitizer on the same sample: races in shared memory
 #   bench      every op against its alternatives, with the card's copy bandwidth and GEMM rate
-#   train      MUSCLE on the digits, stopped by Ctrl-C, resumed and evaluated
+#   train      MUSCLE on the digits, stopped by Ctrl-C, resumed and evaluated; with Mean Teacher by one
+#              CUDA graph a step (torch.compile in a rehearsal)
 #
 #   --stage NAME     this stage only; may be repeated. build + tests, memcheck + racecheck + bench and
 #                    train each end within 10 minutes.
@@ -157,8 +158,8 @@ bench() {
 }
 
 train() {
-  local fastssl=("$PYTHON" -m fastssl) run=$work/runs/muscle steps=2000 status=0 stopper
-  [ $rehearse = 0 ] || steps=40
+  local fastssl=("$PYTHON" -m fastssl) run=$work/runs/muscle steps=2000 compile=graph status=0 stopper
+  [ $rehearse = 0 ] || { steps=40 && compile=inductor; }
   # Ctrl-C's signal, as soon as the first steps are logged.
   { until [ -s "$run/metrics.jsonl" ]; do sleep 0.05; done && kill -INT "$(cat "$work/pid")"; } &
   stopper=$!
@@ -167,7 +168,9 @@ train() {
   kill $stopper 2>/dev/null
   [ $status = 130 ] || { echo "Ctrl-C did not stop it: exit status $status" && return 1; }
   "${fastssl[@]}" train muscle --device $device --out "$run" --resume || return
-  "${fastssl[@]}" evaluate "$run"
+  "${fastssl[@]}" evaluate "$run" || return
+  "${fastssl[@]}" train muscle --base mean-teacher --labels 20 --device $device --steps $steps \
+    --precision bf16 --compile $compile --out "$work/runs/compiled"
 }
 
 machine() {

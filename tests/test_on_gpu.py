@@ -15,7 +15,7 @@ case "$*" in
   *"pip wheel"*) exec sh -c "$ON_WHEEL" ;;
   *"-m pytest"*) exec sh -c "$ON_TESTS" ;;
   *"fastssl bench"*) exec sh -c "$ON_BENCH" ;;
-  *"fastssl train"*"--resume"*) ;;
+  *"fastssl train"*"--resume"* | *"fastssl train"*"--compile"*) ;;
   *"fastssl train"*) exec sh -c "$ON_TRAIN" ;;
 esac
 """

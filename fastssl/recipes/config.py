@@ -17,6 +17,7 @@ from fastssl.ops.augment import MOST_SIZE
 from fastssl.ops.policies import POLICIES, Policy
 from fastssl.recipes.optim import OptimConfig, check
 from fastssl.recipes.views import ViewsConfig, policy_for, policy_name
+from fastssl.training.passes import COMPILERS
 from fastssl.training.schedules import Stages
 
 PARTS = ("muscle", "propagation", "contrastive")  # that an algorithm of that name has, or has not
@@ -119,6 +120,7 @@ class Config:
     seed: int = 0
     device: str = "auto"
     precision: str = "fp32"  # or "bf16": autocast to bfloat16 around the loss
+    compile: str = "none"  # or "inductor" or "graph": how a step's passes are run
     eval: EvalConfig = EvalConfig()
     log_every: int = 10
     contrastive: Contrastive | None = None
@@ -143,6 +145,8 @@ class Config:
                 raise ValueError(f"{part}: not that of {self.algorithm_name}")
         if self.precision not in PRECISIONS:
             raise unknown_name("precision", self.precision, PRECISIONS)
+        if self.compile not in COMPILERS:
+            raise unknown_name("compile", self.compile, COMPILERS)
         check("seed", self.seed, 0 <= self.seed < 2**63, "0 or more, below 2**63")
 
     @property

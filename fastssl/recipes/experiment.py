@@ -35,6 +35,7 @@ from fastssl.training.evaluation import (
     predict_all,
     predict_nearest,
 )
+from fastssl.training.passes import check_compiler
 from fastssl.training.record import RunFolder
 
 
@@ -217,6 +218,7 @@ def build(
             f"propagation.k: {propagation.k}; expected fewer than the {trained_on} training images"
         )
     algorithm.to(device, memory_format=algorithm.network.memory_format)
+    check_compiler(config.compile, algorithm, device, ranks)
     if config.sync_bn:
         synchronise_batch_norm(algorithm, device)
     algorithm.ranks = ranks

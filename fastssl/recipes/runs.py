@@ -26,6 +26,7 @@ from fastssl.training.engine import train
 from fastssl.training.evaluation import NOT_EVALUATED
 from fastssl.training.generators import own_generator
 from fastssl.training.memory import freed_memory_kept
+from fastssl.training.passes import passes_by
 from fastssl.training.record import MetricsLog, RunFolder, read_metrics, write_atomic
 from fastssl.training.tensorboard import event_writer
 
@@ -172,6 +173,8 @@ def fit(run: Run, *, tensorboard: bool = False) -> None:
         memory_format=torch.channels_last if on_gpu else torch.contiguous_format,
     )
 
+    autocast = torch.autocast(experiment.device.type, torch.bfloat16, enabled=bf16)
+
     def evaluate(done: int) -> dict[str, float]:
         parts = {"validation": experiment.validation_evaluation()}
         if done == config.steps or not experiment.split.validation:
@@ -199,6 +202,7 @@ def fit(run: Run, *, tensorboard: bool = False) -> None:
             train(
                 algorithm,
                 lambda step: Batch(*streams.at(step)),
+                passes_by(config.compile, algorithm, run.optimizer, autocast),
                 run.optimizer,
                 settings,
                 evaluate,
@@ -212,7 +216,6 @@ def fit(run: Run, *, tensorboard: bool = False) -> None:
                 images=experiment.training_images(),
                 checkpoint_every=config.checkpoint.every,
                 checkpoint_minutes=config.checkpoint.minutes,
-                autocast=torch.autocast(experiment.device.type, torch.bfloat16, enabled=bf16),
                 ranks=ranks,
             )
     finally:

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -16,16 +15,16 @@ from fastssl.training.checkpoint import Checkpoints
 from fastssl.training.distributed import agree, average_step, first_alone
 from fastssl.training.generators import generator_states
 from fastssl.training.loss_watch import LossWatch
+from fastssl.training.passes import Passes
 from fastssl.training.record import MetricsLog, validation_accuracy
 from fastssl.training.schedules import Stages
 from fastssl.training.signals import stop_on_signal
-
-FULL_PRECISION = nullcontext()
 
 
 def train(
     algorithm: Algorithm,
     batch_at: Callable[[int], Batch],
+    passes: Passes,
     optimizer: torch.optim.Optimizer,
     settings: Callable[[int], dict[str, Any]],
     evaluate: Callable[[int], dict[str, float]],
@@ -39,7 +38,6 @@ def train(
     eval_every: int,
     checkpoint_every: int,
     checkpoint_minutes: float | None = None,
-    autocast: AbstractContextManager = FULL_PRECISION,
     images: TrainingImages | None = None,
     ranks: Ranks = ALONE,
 ) -> None:
@@ -50,6 +48,7 @@ def train(
     Args:
         algorithm: on its device, the same in every process.
         batch_at: the batch of a step, on the same device.
+        passes: give a batch's loss and leave its gradients in the algorithm's parameters.
         optimizer: over the algorithm's parameters.
         settings: what the optimiser's parameter groups hold at a step, its "lr" among it.
         evaluate: values to log, given the number of steps done.
@@ -64,7 +63,6 @@ def train(
         checkpoint_every: steps between two checkpoints; a validation accuracy above all before it
             gets one of its own.
         checkpoint_minutes: after which there is one earlier.
-        autocast: around the loss; the backward takes the dtypes of the forward.
         images: what an algorithm that looks at all images before a pass looks at.
         ranks: the processes that train the algorithm.
 
@@ -94,17 +92,17 @@ def train(
     progress = tqdm(initial=first_step, total=steps, unit="step", disable=hidden)
     with progress, stop_on_signal(patient=ranks.count > 1) as stop:
         for step in range(first_step, steps):
-            if stages.at(step)[1] % steps_per_pass == 0:
+            within = stages.at(step)[1]
+            if within == 0:
+                passes.begin_stage()
+            if within % steps_per_pass == 0:
                 algorithm.before_epoch(state(step))
             changed = settings(step)
             for group in optimizer.param_groups:
                 group.update(changed)
 
             batch = batch_at(step)
-            with autocast:
-                loss = algorithm.loss(batch)
-            optimizer.zero_grad()
-            loss.total.backward()
+            loss = passes(batch)
             average_step(ranks, algorithm)
             optimizer.step()
 

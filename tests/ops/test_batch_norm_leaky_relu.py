@@ -224,7 +224,7 @@ def test_refuses_forward_mode(device):
     maps, weight, bias = make((3, 4, 5, 5), device=device)
     with torch.autograd.forward_ad.dual_level():
         dual = torch.autograd.forward_ad.make_dual(maps, torch.ones_like(maps))
-        with pytest.raises(RuntimeError, match="fastssl::batch_norm_leaky_relu .*forward-mode"):
+        with pytest.raises(RuntimeError, match=r"fastssl::batch_norm_leaky_relu .*forward-mode"):
             batch_norm_leaky_relu(dual, weight, bias)
 
 
