@@ -42,11 +42,15 @@ class ConvolutionLayer(nn.Sequential):
             nn.BatchNorm2d(out_channels),
             nn.LeakyReLU(0.1, inplace=True),
         )
-        self.halve_from = halve_from
+        self.weight_norm, self.halve_from = weight_norm, halve_from
 
     def forward(self, images: Tensor) -> Tensor:
         """Maps [N,K,H,W] of maps."""
         convolution, norm, activation = self
+        if self.weight_norm:  # whose weights come out planar, in whatever order they are kept
+            kept = convolution.parametrizations.weight.original1
+            if kept.is_contiguous(memory_format=torch.channels_last):
+                images = images.contiguous(memory_format=torch.channels_last)
         maps = convolution(images)
         halved = self.halve_from is not None and min(maps.shape[-2:]) >= self.halve_from
         if _is_one_op(norm, maps):
