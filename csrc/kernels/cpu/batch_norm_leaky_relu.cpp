@@ -11,9 +11,8 @@
 namespace fastssl::cpu {
 namespace {
 
-constexpr int64_t kBlockPixels = 64;       // whose mean is known before their distances are squared
-constexpr int64_t kPieceValues = 1 << 15;  // of a task whose sums are single numbers
-constexpr int64_t kTaskValues = 1 << 15;
+constexpr int64_t kBlockPixels = 64;      // whose mean is known before their distances are squared
+constexpr int64_t kTaskValues = 1 << 15;  // and of a piece that is summed by itself
 
 template <int n>
 using Constant = std::integral_constant<int, n>;
@@ -291,7 +290,7 @@ int64_t strips_of(int64_t values, const NormShape& shape) {
 template <class scalar_t, class acc>
 void batch_moments(const scalar_t* maps, acc* mean, acc* variance, const NormShape& shape) {
   const int64_t K = shape.K, M = shape.pixels();
-  const int64_t blocks = std::max<int64_t>(1, kPieceValues / (K * kBlockPixels));
+  const int64_t blocks = std::max<int64_t>(1, kTaskValues / (K * kBlockPixels));
   const int64_t pixels = blocks * kBlockPixels, pieces = (M + pixels - 1) / pixels;
   Scratch<double> moments(2 * pieces * K);
   parallel_for(pieces, 1, [&](int64_t begin, int64_t end) {
@@ -335,7 +334,7 @@ void batch_norm_leaky_relu_backward(const scalar_t* grad, const scalar_t* maps,
                                     acc* grad_bias, const NormShape& shape) {
   const Layer<scalar_t> layer(maps, channels, eps, negative_slope, shape);
   const int64_t K = shape.K, padded = layer.padded;
-  const int64_t strips = strips_of(kPieceValues, shape);
+  const int64_t strips = strips_of(kTaskValues, shape);
   const int64_t pieces = (shape.strips() + strips - 1) / strips;
   Scratch<acc> sums(2 * pieces * padded), line(2 * padded);
   with_pool(shape, [&](auto pool) {

@@ -1,6 +1,7 @@
 #include "../batch_norm_leaky_relu.h"
 
-#include <algorithm>
+#include <initializer_list>
+#include <type_traits>
 
 #include "numeric.cuh"
 
