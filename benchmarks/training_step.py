@@ -1,14 +1,20 @@
 """A whole training step of MUSCLE against loops of plain PyTorch: views, losses, optimiser.
 
-N rows a step, half of them labeled, of S x S pixels in colour; small_cnn, a weak view and three of
-IIC's hard ones. Each call is the next step of a run. "DataLoader" is the loop that is usually
-written: a Dataset whose transforms are torchvision's where it is installed, else the same steps by
-Pillow, in no worker; views stacked, networks and losses torch's own. "eager" has our views, and all
-else as the DataLoader's loop. The images are photographs, as in augment's benchmark.
+N rows a step, half of them labeled, of S x S pixels in colour; a weak view and three of IIC's hard
+ones. On the CPU that is MUSCLE alone with small_cnn; on a GPU it is MUSCLE with Mean Teacher, whose
+teacher sees a weak view more, and conv_large without dropout, and its passes are replayed from one
+CUDA graph. Each call is the next step of a run. "DataLoader" is the loop that is usually written: a
+Dataset whose transforms are torchvision's where it is installed, else the same steps by Pillow, in
+no worker; views stacked, networks and losses torch's own. "eager" has our views, and all else as
+the DataLoader's loop; on a GPU "torch.compile" is that with the student compiled. The images are
+photographs, as in augment's benchmark.
 """
 
+import copy
 import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 from torch.utils.flop_counter import FlopCounterMode
 
 from fastssl.algorithms import named
-from fastssl.algorithms.base import Batch
+from fastssl.algorithms.base import Batch, State
 from fastssl.benchmarks.augment import MEAN, STD, photographs
 from fastssl.benchmarks.harness import Implementation, Work
 from fastssl.data.batches import TwoStreams
@@ -29,10 +35,12 @@ from fastssl.ops.mutual_information import mutual_information_reference
 from fastssl.ops.policies import IICHard, Weak
 from fastssl.recipes.optim import OptimConfig
 from fastssl.training.memory import freed_memory_kept
+from fastssl.training.passes import passes_by
 
 CASES = [(16, 32), (128, 32)]
 EMPTY = (4, 8)
 CLASSES, LABELED, IMAGES, HARD_VIEWS = 10, 100, 1000, 3
+TEACHER_WEIGHT, TEACHER_DECAY = 100.0, 0.97  # MeanTeacherConfig's, whose ramp has ended here
 OPTIM = OptimConfig(lr=0.05, weight_decay=2e-4)
 
 
@@ -47,7 +55,9 @@ def implementations(
         "photographs", images, labels, images[:0], labels[:0], names,
         known_statistics=(torch.tensor(MEAN), torch.tensor(STD)),
     )  # fmt: skip
-    policies = [Weak(translate=S // 8, flip=True), *[IICHard(crop=S * 20 // 32)] * HARD_VIEWS]
+    job = _workload(device)
+    weak, hard = Weak(translate=S // 8, flip=True), IICHard(crop=S * 20 // 32)
+    policies = [weak, *[hard] * HARD_VIEWS, *[weak] * job.teacher_views]
     streams = TwoStreams(
         source,
         draw_split(source, num_labels=LABELED, seed=0),
@@ -56,73 +66,113 @@ def implementations(
         unlabeled_rows=N - N // 2,
         seed=0,
         device=device,
+        memory_format=torch.channels_last if device.type == "cuda" else torch.contiguous_format,
     )
     autocast = torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
-    for name, step in (
-        ("fastssl", ours(streams, autocast)),
-        ("eager", plain(_usual_network(S, device), _our_views(streams), autocast)),
-        (
-            "DataLoader",
-            plain(_usual_network(S, device), loaded(images, labels, N, device), autocast),
-        ),
-    ):
-        yield Implementation(name, step, [], check=name != "DataLoader")
+
+    def usual(batches: Iterator[tuple[Tensor, Tensor]], *, compiled: bool = False) -> Callable:
+        return plain(_usual_network(job, S, device), batches, autocast, job, compiled=compiled)
+
+    yield Implementation("fastssl", ours(streams, autocast, job), [])
+    yield Implementation("eager", usual(_our_views(streams)), [])
+    if device.type == "cuda":
+        yield Implementation("torch.compile", usual(_our_views(streams), compiled=True), [])
+    loader = loaded(images, labels, N, device, job.teacher_views)
+    yield Implementation("DataLoader", usual(loader), [], check=False)
 
 
-def ours(streams: TwoStreams, autocast) -> Callable[[], Tensor]:
+@dataclass(frozen=True)
+class Workload:
+    """What trains what."""
+
+    algorithm: str
+    network: str
+    options: dict[str, Any]
+    compiler: str  # of the passes
+    teacher_views: int
+
+
+def _workload(device: torch.device) -> Workload:
+    if device.type == "cuda":
+        options = {"dropout": 0.0, "weight_norm": True}
+        return Workload("muscle+mean-teacher", "conv_large", options, "graph", 1)
+    return Workload("muscle", "small_cnn", {}, "none", 0)
+
+
+def ours(streams: TwoStreams, autocast, job: Workload) -> Callable[[], Tensor]:
     """A step as `fastssl train` takes it; its loss."""
-    device = streams.device
-    muscle = named("muscle")
-    network = _network(device).to(memory_format=torch.channels_last)
-    algorithm = muscle.kind(network, muscle.config, muscle.muscle)
+    known, device = named(job.algorithm), streams.device
+    network = _network(job, device).to(memory_format=torch.channels_last)
+    algorithm = known.kind(network, known.config, known.muscle)
+    algorithm.to(device).before_epoch(State(step=0, epoch=1000))
     optimizer = OPTIM.build(algorithm.parameters())
+    passes = passes_by(job.compiler, algorithm, optimizer, autocast)
     steps = itertools.count()
 
     def step() -> Tensor:
         with torch.enable_grad(), freed_memory_kept(give_back=False):
-            batch = Batch(*streams.at(next(steps)))
-            with autocast:
-                loss = algorithm.loss(batch)
-            optimizer.zero_grad()
-            loss.total.backward()
+            loss = passes(Batch(*streams.at(next(steps))))
             optimizer.step()
+            algorithm.after_step(State(step=0, epoch=0))
             return loss.total.detach()
 
     return step
 
 
 def plain(
-    network: nn.Module, batches: Iterator[tuple[Tensor, Tensor]], autocast
+    network: nn.Module,
+    batches: Iterator[tuple[Tensor, Tensor]],
+    autocast,
+    job: Workload,
+    *,
+    compiled: bool = False,
 ) -> Callable[[], Tensor]:
     """A step on views [V,N,K,S,S] and labels [L]; its loss."""
     optimizer = torch.optim.SGD(
         network.parameters(), OPTIM.lr, OPTIM.momentum, weight_decay=OPTIM.weight_decay,
         nesterov=True,
     )  # fmt: skip
+    teacher = copy.deepcopy(network).requires_grad_(False) if job.teacher_views else None
+    student = torch.compile(network) if compiled else network
+    updates = itertools.count(1)
 
     def step() -> Tensor:
         with torch.enable_grad():
             views, labels = next(batches)
+            own = views[: 1 + HARD_VIEWS]
             with autocast:
-                logits = network(views.flatten(0, 1))[0].unflatten(0, views.shape[:2])
+                logits = student(own.flatten(0, 1))[0].unflatten(0, own.shape[:2])
                 information = mutual_information_reference(logits[0].float(), logits[1:].float())
-                loss = F.cross_entropy(logits[0, : len(labels)], labels) - information
+                loss = F.cross_entropy(logits[0, : len(labels)], labels)
+                if teacher is not None:
+                    with torch.no_grad():
+                        target = teacher(views[-1])[0].softmax(-1)
+                    distance = F.mse_loss(logits.softmax(-1), target.expand_as(logits))
+                    loss = loss * len(labels) / views.shape[1] + TEACHER_WEIGHT * distance
+                loss = loss - information
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+            if teacher is not None:
+                decay = min(1 - 1 / (next(updates) + 1), TEACHER_DECAY)
+                with torch.no_grad():
+                    for average, new in zip(
+                        teacher.parameters(), network.parameters(), strict=True
+                    ):
+                        average.lerp_(new, 1 - decay)
             return loss.detach()
 
     return step
 
 
 def loaded(
-    images: Tensor, labels: Tensor, N: int, device: torch.device
+    images: Tensor, labels: Tensor, N: int, device: torch.device, teacher_views: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Views and labels of a step, of two loaders without workers: labeled rows, unlabeled rows."""
     weak, hard = transforms(images.shape[-1])
     parts = [
         DataLoader(
-            _Views(images[rows], labels[rows], weak, hard),
+            _Views(images[rows], labels[rows], weak, hard, teacher_views),
             batch_size=count,
             sampler=RandomSampler(rows, replacement=True, num_samples=10**9),
         )
@@ -134,11 +184,13 @@ def loaded(
 
 
 class _Views(Dataset):
-    """A weak view and the hard ones of an image, and its label."""
+    """The views of an image, weak and hard, and its label."""
 
-    def __init__(self, images: Tensor, labels: Tensor, weak: Callable, hard: Callable) -> None:
+    def __init__(
+        self, images: Tensor, labels: Tensor, weak: Callable, hard: Callable, teacher_views: int
+    ) -> None:
         self.arrays = images.permute(0, 2, 3, 1).numpy()
-        self.labels, self.weak, self.hard = labels, weak, hard
+        self.labels, self.views = labels, [weak, *[hard] * HARD_VIEWS, *[weak] * teacher_views]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -147,7 +199,7 @@ class _Views(Dataset):
         from PIL import Image
 
         image = Image.fromarray(self.arrays[n])
-        return [self.weak(image), *(self.hard(image) for _ in range(HARD_VIEWS))], self.labels[n]
+        return [view(image) for view in self.views], self.labels[n]
 
 
 def transforms(S: int) -> tuple[Callable, Callable]:
@@ -168,7 +220,10 @@ def transforms(S: int) -> tuple[Callable, Callable]:
 
 
 def work(N: int, S: int, size: int) -> dict[str, Work]:
-    """Convolutions of all views, forward and twice as much backward; images in, weights moved."""
+    """Convolutions of all views, forward and twice as much backward; images in, weights moved.
+
+    Of small_cnn, the CPU's.
+    """
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         network = build_model("small_cnn", 3, CLASSES)
         network(torch.empty((1 + HARD_VIEWS) * N, 3, S, S))
@@ -177,15 +232,15 @@ def work(N: int, S: int, size: int) -> dict[str, Work]:
     return {"forward": Work(bytes=moved, flops=3 * counter.get_total_flops())}
 
 
-def _network(device: torch.device) -> nn.Module:
+def _network(job: Workload, device: torch.device) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return build_model("small_cnn", 3, CLASSES).to(device)
+        return build_model(job.network, 3, CLASSES, **job.options).to(device)
 
 
-def _usual_network(S: int, device: torch.device) -> nn.Module:
+def _usual_network(job: Workload, S: int, device: torch.device) -> nn.Module:
     """The same network for S x S pixels, of torch's modules one after the other."""
-    network, layers = _network(device), []
+    network, layers = _network(job, device), []
     for layer in network.extractor:
         if isinstance(layer, ConvolutionLayer):
             layers += layer
@@ -195,7 +250,8 @@ def _usual_network(S: int, device: torch.device) -> nn.Module:
         else:
             layers.append(layer)
     network.extractor = nn.Sequential(*layers)
-    return network
+    on_gpu = device.type == "cuda"
+    return network.to(memory_format=torch.channels_last if on_gpu else torch.contiguous_format)
 
 
 def _our_views(streams: TwoStreams) -> Iterator[tuple[Tensor, Tensor]]:

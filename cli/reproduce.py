@@ -7,6 +7,7 @@ import click
 
 from fastssl.cli.data_options import data_dir_option
 from fastssl.cli.main import INTERRUPTED, OneLineError
+from fastssl.cli.pass_options import compile_option, pass_changes, precision_option
 from fastssl.errors import InputError, StoppedError, unknown_name
 from fastssl.recipes.runs import fit
 from fastssl.recipes.tables import TABLES
@@ -17,6 +18,9 @@ from fastssl.reporting.tables import Entry, write_table
 @click.command()
 @click.argument("table", required=False)
 @click.option("--only", multiple=True, metavar="ROW", help="This row alone; may be repeated.")
+@click.option(
+    "--column", multiple=True, metavar="COLUMN", help="This column alone; may be repeated."
+)
 @click.option(
     "--seeds", type=int, metavar="N", help="Runs a cell.  [default: the table's; 1 with --smoke]"
 )
@@ -38,6 +42,8 @@ from fastssl.reporting.tables import Entry, write_table
 @click.option(
     "--device", metavar="NAME", help="cpu, cuda, cuda:1, ...  [default: cuda if usable, else cpu]"
 )
+@precision_option
+@compile_option
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -48,12 +54,15 @@ from fastssl.reporting.tables import Entry, write_table
 def reproduce(
     table: str | None,
     only: tuple[str, ...],
+    column: tuple[str, ...],
     seeds: int | None,
     budget: float,
     smoke: bool,
     data_dir: str | None,
     download: bool,
     device: str | None,
+    precision: str | None,
+    compiler: str | None,
     out: Path | None,
 ) -> None:
     """Train the runs behind TABLE and write it; without TABLE, list the tables there are.
@@ -80,7 +89,8 @@ def reproduce(
     out = scale.folder(out or Path("runs", "reproduce", *table.split("/")))
     changes: dict[str, Any] = {"data.data_dir": data_dir, "device": device}
     changes = {key: value for key, value in changes.items() if value is not None}
-    wanted = runs(chosen.select(only), seeds, out)
+    changes |= pass_changes(precision, compiler)
+    wanted = runs(chosen.select(only, column), seeds, out)
     entries, title = all_entries(chosen, seeds, out), scale.title(chosen.title)
     for number, (cell, seed) in enumerate(wanted, start=1):
         run = pending(cell, seed, scale, out, download=download, **changes)

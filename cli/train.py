@@ -12,6 +12,7 @@ from fastssl.algorithms.ccn import VARIANTS
 from fastssl.classifier import default_folder
 from fastssl.cli.data_options import holdout_option, source_options
 from fastssl.cli.main import INTERRUPTED, OneLineError
+from fastssl.cli.pass_options import compile_option, pass_changes, precision_option
 from fastssl.data.sources import resolve_source, short_name
 from fastssl.errors import DivergedError, InputError, PeerError, StoppedError
 from fastssl.recipes import RECIPES
@@ -103,18 +104,8 @@ DEFAULT_DATA = "digits"
 @click.option(
     "--sync-bn", is_flag=True, help="Batch statistics of all processes' rows, between GPUs."
 )
-@click.option(
-    "--precision",
-    metavar="NAME",
-    help="fp32, or bf16: the losses in bfloat16 where autocast takes it.  [default: fp32]",
-)
-@click.option(
-    "--compile",
-    "compiler",
-    metavar="NAME",
-    help="How a step's forward and backward are run: none, one operation after the other; inductor,"
-    " by torch.compile; or graph, from one CUDA graph.  [default: none]",
-)
+@precision_option
+@compile_option
 @click.option(
     "--set",
     "settings",
@@ -193,11 +184,9 @@ def train(
         "steps": steps,
         "device": device,
         "sync_bn": sync_bn or None,
-        "precision": precision,
-        "compile": compiler,
     }
     changes = {key: value for key, value in options.items() if value is not None}
-    changes |= parse_settings(settings)
+    changes |= pass_changes(precision, compiler) | parse_settings(settings)
     if tensorboard:
         require_tensorboard()
     if resume and overwrite:

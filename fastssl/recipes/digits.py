@@ -46,11 +46,11 @@ The other rows of `fastssl reproduce digits` have the same grid, over seeds 10 a
     muscle+fixmatch                        93.00   95.75   96.00
     muscle+mean-teacher+label-propagation  95.25   92.25   95.50
 
-Over seeds 10 to 13 muscle+mean-teacher+label-propagation has 93.50 at 0.1 and 0.4, 92.25 at 0.2; over
-seeds 10 to 13, 16, 20, 28 and 36 muscle+label-propagation has 91.75 at 0.1, 93.69 at 0.2 and 82.44 at
-0.4 (16.5 on one of them). Rows with label propagation raise the rate over a fifth of each stage;
-without that the second stage begins by unlearning the first, at 0.2 for good on some draws (at 0.4
-label-propagation 38.75, muscle+label-propagation 61.25, with Mean Teacher 62.00).
+Over seeds 10 to 13 muscle+mean-teacher+label-propagation has 93.50 at 0.1 and 0.4, 92.25 at 0.2;
+over seeds 10 to 13, 16, 20, 28 and 36 muscle+label-propagation has 91.75 at 0.1, 93.69 at 0.2 and
+82.44 at 0.4 (16.5 on one of them). Rows with label propagation raise the rate over a fifth of each
+stage; without that the second stage begins by unlearning the first, at 0.2 for good on some draws
+(at 0.4 label-propagation 38.75, muscle+label-propagation 61.25, with Mean Teacher 62.00).
 
 mean-teacher's best stands at the grid's edge; muscle+fixmatch keeps 0.2, one image of 400 behind.
 All algorithms take the same steps, batches, views and, but for that, schedule; supervised looks

@@ -180,6 +180,44 @@ def test_one_row_and_a_share_of_the_steps(fastssl, tmp_path, monkeypatch):
     assert "0.5 of the steps" in (out / "table.md").read_text()
 
 
+def test_one_column(fastssl, tmp_path, monkeypatch):
+    wide = replace(SMALL, cells=(*SMALL.cells, replace(SMALL.cells[0], column="another")))
+    monkeypatch.setitem(tables.TABLES, "small", wide)
+    options = ("--column", "another", "--seeds", 1, "--out", tmp_path / "t")
+    assert fastssl("reproduce", "small", *options).exit_code == 0
+    (row,) = csv.DictReader((tmp_path / "t" / "cells.csv").open())
+    assert (row["row"], row["column"]) == ("supervised", "another")
+
+
+def test_precision_and_compiler_of_every_run(fastssl, refused, tmp_path):
+    options = ("reproduce", "small", "--only", "muscle", "--seeds", 1, "--out", tmp_path / "t")
+    assert fastssl(*options, "--precision", "bf16").exit_code == 0
+    run = tmp_path / "t" / "muscle-20-labels-seed-0" / "run.json"
+    assert json.loads(run.read_text())["config"]["precision"] == "bf16"
+    shutil.rmtree(run.parent)
+    assert "the device is cpu" in refused(*options, "--device", "cpu", "--compile", "graph")
+
+
+def test_the_headlines_are_cells_of_tables(tmp_path):
+    """What benchmarks/headlines.sh asks for, and that it says when a run failed."""
+    fake, said = tmp_path / "fastssl", tmp_path / "said"
+    fake.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >>"{said}"\nexit "$STATUS"\n')
+    fake.chmod(0o755)
+    script = Path(__file__).parents[2] / "benchmarks" / "headlines.sh"
+    for status in (0, 2):
+        env = os.environ | {"FASTSSL": str(fake), "STATUS": str(status)}
+        done = subprocess.run([script, tmp_path / "runs", tmp_path], env=env, check=False)
+        assert done.returncode == (status > 0)
+    calls = [call.splitlines() for call in said.read_text().split("reproduce\n")[1:]]
+    cells = []
+    for table, *options in calls[:2]:
+        row, column = (options[options.index(o) + 1] for o in ("--only", "--column"))
+        (cell,) = tables.TABLES[table].select([row], [column])
+        cells.append((cell.algorithm, cell.data, cell.paper))
+    assert [algorithm for algorithm, *_ in cells] == ["muscle+mean-teacher", "ccn"]
+    assert [paper.split()[0] for *_, paper in cells] == ["75.86", "12.05"]
+
+
 def test_the_tables_are_listed(fastssl):
     result = fastssl("reproduce")
     assert result.exit_code == 0
@@ -202,6 +240,7 @@ def test_a_run_of_another_configuration_is_not_touched(fastssl, refused, tmp_pat
     [
         (["smal"], "did you mean 'small'"),
         (["small", "--only", "mussel"], "did you mean 'muscle'"),
+        (["small", "--column", "20 label"], "did you mean '20 labels'"),
         (["small", "--seeds", "0"], "seeds: 0; expected 1 or more"),
         (["small", "--budget", "0"], "budget: 0; expected a share above 0"),
         (["small", "--budget", "nan"], "budget: nan"),

@@ -121,17 +121,24 @@ class Table:
     cells: tuple[Cell, ...]
     cost: str = "not measured"
 
-    def select(self, rows: Sequence[str]) -> list[Cell]:
-        """The cells of the rows of those names, all if there are none.
+    def select(self, rows: Sequence[str], columns: Sequence[str] = ()) -> list[Cell]:
+        """The cells of the rows and of the columns of those names; all of them if there are none.
 
         Raises:
-            InputError: the table has no such row.
+            InputError: the table has no such row or column.
         """
-        known = {cell.row for cell in self.cells}
-        for row in rows:
-            if row not in known:
-                raise unknown_name("only", row, known)
-        return [cell for cell in self.cells if not rows or cell.row in rows]
+        for key, wanted, known in (
+            ("only", rows, {cell.row for cell in self.cells}),
+            ("column", columns, {cell.column for cell in self.cells}),
+        ):
+            for name in wanted:
+                if name not in known:
+                    raise unknown_name(key, name, known)
+        return [
+            cell
+            for cell in self.cells
+            if (not rows or cell.row in rows) and (not columns or cell.column in columns)
+        ]
 
 
 def runs(cells: Sequence[Cell], seeds: int, table: Path) -> list[tuple[Cell, int]]:
