@@ -9,21 +9,21 @@ Cost: about 30 s (muscle) and 3 s (supervised) on one core of a 2026 server proc
 Result: test accuracy in % over seeds 0 to 4, mean ± std (`fastssl reproduce digits`)
 
     labels                                          20             50
-    supervised                            81.39 ± 4.42   92.56 ± 1.56
-    label-propagation                     92.61 ± 3.69   97.28 ± 1.71
-    mean-teacher                          79.28 ± 4.91   91.56 ± 2.30
-    fixmatch                              89.33 ± 5.31   96.17 ± 0.72
-    mean-teacher+label-propagation        92.44 ± 3.68   97.56 ± 1.39
-    muscle                                93.33 ± 7.81   98.00 ± 0.80
-    muscle+label-propagation             84.06 ± 24.03   97.94 ± 1.25
-    muscle+mean-teacher                   92.17 ± 5.84   97.89 ± 1.46
-    muscle+fixmatch                       93.83 ± 6.44   98.50 ± 1.42
-    muscle+mean-teacher+label-propagation 91.33 ± 8.06   97.67 ± 0.97
+    supervised                            81.39 ± 4.86   92.56 ± 1.56
+    label-propagation                     94.56 ± 2.97   97.28 ± 1.71
+    mean-teacher                          78.61 ± 4.55   91.56 ± 2.30
+    fixmatch                              88.50 ± 3.86   96.17 ± 0.72
+    mean-teacher+label-propagation       82.56 ± 29.28   97.56 ± 1.39
+    muscle                                90.83 ± 8.69   98.00 ± 0.80
+    muscle+label-propagation             82.50 ± 19.38   97.94 ± 1.25
+    muscle+mean-teacher                   91.94 ± 5.93   97.89 ± 1.46
+    muscle+fixmatch                       93.50 ± 7.30   98.50 ± 1.42
+    muscle+mean-teacher+label-propagation 92.61 ± 7.82   97.67 ± 0.97
 
-By seed, 20 labels: muscle 95.00, 96.11, 99.72, 96.11, 79.72; muscle+label-propagation 95.83, 93.89,
-98.61, 41.39, 90.56. The column of 50 labels is from before the CPU kernel of the mutual information
-changed its rounding, and from before the warm-up of label propagation's rows, at 0.1 but for 0.2 in
-the last.
+By seed, 20 labels: muscle 95.56, 95.83, 99.44, 84.17, 79.17; muscle+label-propagation 95.28, 96.11,
+98.33, 58.89, 63.89; mean-teacher+label-propagation 95.56, 93.33, 98.33, 95.28, 30.28. The column of
+50 labels is from before batch_norm_leaky_relu changed the rounding, and from before the warm-up of
+label propagation's rows, at 0.1 but for 0.2 in the last.
 
 Not a setting of the papers: the data set is embedded, so that a first run needs no download. Views,
 network, steps, rows and weight decay are ours, chosen on a validation part of the training images
@@ -59,10 +59,14 @@ on one draw (seed 10): at the papers' weight of 100 muscle+mean-teacher 90.0, at
 average with a decay of 0.999 28.0.
 
 With two labels a class the draw decides much: where both labels of a class look like another's,
-MUSCLE can take the one for the other, as in seed 4, and a kernel that rounds otherwise can turn
-such a seed (seed 3 once had 83.61). Many unlabeled rows a step (112 of 128; the papers take
-half) and a strong weight decay made that rarer on the validation part; 240 rows, another pooling,
-images of 16x16, RandAugment, more translation and more steps did not.
+MUSCLE can take the one for the other. On some draws every initialisation does so, on others some
+do, and a kernel that rounds otherwise can turn such a seed (seed 3 had 96.11 and 83.61 before). Of
+four initialisations of one draw the one of the highest mutual information at the end is then right:
+88.5, 91.0, 96.3 and 97.3 % of the pool at 1.850, 1.811, 1.919 and 1.925 nats (seed 28). Many
+unlabeled rows a step (112 of 128; the papers take half) and a strong weight decay made it rarer on
+the validation part; 240 rows, 20 labeled ones, another pooling, dropout, images of 16x16,
+RandAugment, more translation, hard views that go further in the first three quarters of 1,400
+steps, and more steps did not.
 """
 
 from dataclasses import replace
