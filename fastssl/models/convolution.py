@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.functional import max_pool2d
 from torch.nn.utils import parametrizations
+from torch.nn.utils.parametrize import is_parametrized
 
 from fastssl.ops import batch_norm_leaky_relu
 from fastssl.ops.registration import accumulator
@@ -42,12 +43,12 @@ class ConvolutionLayer(nn.Sequential):
             nn.BatchNorm2d(out_channels),
             nn.LeakyReLU(0.1, inplace=True),
         )
-        self.weight_norm, self.halve_from = weight_norm, halve_from
+        self.halve_from = halve_from
 
     def forward(self, images: Tensor) -> Tensor:
         """Maps [N,K,H,W] of maps."""
         convolution, norm, activation = self
-        if self.weight_norm:  # whose weights come out planar, in whatever order they are kept
+        if is_parametrized(convolution, "weight"):  # by weight norm, which gives planar ones
             kept = convolution.parametrizations.weight.original1
             if kept.is_contiguous(memory_format=torch.channels_last):
                 images = images.contiguous(memory_format=torch.channels_last)

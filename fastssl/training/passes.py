@@ -7,7 +7,7 @@ parameters at once, and stays outside.
 import os
 import shutil
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 import torch
@@ -18,6 +18,7 @@ from fastssl.algorithms.ranks import Ranks
 from fastssl.errors import InputError
 
 COMPILERS = ("graph", "inductor", "none")
+FULL_PRECISION = nullcontext()
 WARM_UP_STEPS = 3  # in which cuDNN and cuBLAS choose kernels and take their workspaces
 
 
@@ -54,7 +55,7 @@ class Passes:
         self,
         loss: Callable[[Batch], Loss],
         optimizer: torch.optim.Optimizer,
-        autocast: AbstractContextManager,
+        autocast: AbstractContextManager = FULL_PRECISION,
     ) -> None:
         self.loss, self.optimizer, self.autocast = loss, optimizer, autocast
 

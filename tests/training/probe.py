@@ -12,6 +12,7 @@ from fastssl.algorithms.loss import Loss
 from fastssl.models import Backbone
 from fastssl.training.checkpoint import Checkpoints, Identity
 from fastssl.training.engine import train
+from fastssl.training.passes import Passes
 from fastssl.training.record import MetricsLog, read_metrics
 from fastssl.training.schedules import Stages, cosine
 
@@ -77,6 +78,7 @@ def run(
         train(
             algorithm,
             batches,
+            Passes(algorithm.loss, optimizer),
             optimizer,
             lambda step: {"lr": 0.1 * cosine(step, steps)},
             evaluate or (lambda done: {"accuracy/test/network": done / 100}),

@@ -27,6 +27,7 @@ from fastssl.training.checkpoint import Checkpoints, Identity
 from fastssl.training.distributed import average, first_alone
 from fastssl.training.engine import train
 from fastssl.training.generators import own_generator
+from fastssl.training.passes import Passes
 from fastssl.training.record import MetricsLog
 from fastssl.training.schedules import Stages
 
@@ -74,11 +75,13 @@ def train_plainly(name: str, folder: Path, ranks: Ranks = ALONE) -> Algorithm:
         shard=Shard(ranks.rank, ranks.count),
     )
     trained = [p for p in algorithm.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(trained, lr=EQUAL[name], momentum=0.9)
     folder.mkdir(exist_ok=True)
     train(
         algorithm,
         lambda step: Batch(*streams.at(step)),
-        torch.optim.SGD(trained, lr=EQUAL[name], momentum=0.9),
+        Passes(algorithm.loss, optimizer),
+        optimizer,
         lambda step: {"lr": EQUAL[name]},
         lambda done: {},
         MetricsLog(folder / "metrics.jsonl") if ranks.rank == 0 else None,
