@@ -9,6 +9,7 @@ from op_checks import (
     check_dispatches,
     check_precision,
     evaluate,
+    misaligned,
     non_contiguous,
 )
 
@@ -132,12 +133,25 @@ def test_moments(backend):
 def test_the_first_largest_gets_the_gradient(backend):
     """Of equal numbers, as with torch's max_pool2d."""
     maps, weight, bias = make((3, 4, 6, 7), torch.float64)
-    maps = maps.round()
+    maps, weight = maps.round(), weight.abs() + 0.1
+    weight[1] = 0  # then all of a window are equal, whatever the maps
     grad = torch.randn(3, 4, 3, 3)
-    inputs = [x.to(backend.device) for x in (maps, weight.abs() + 0.1, bias)]
+    inputs = [x.to(backend.device) for x in (maps, weight, bias)]
     ours = evaluate(first(backend.op("batch_norm_leaky_relu"), pool=2), inputs, grad)
     theirs = evaluate(reference(pool=2), inputs, grad)
     for got, want in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_at_an_odd_address(backend, pool):
+    """Where 16 bytes at a time cannot be read."""
+    inputs = [x.to(backend.device) for x in separated(*make((2, 16, 4, 6)))]
+    moved = misaligned(inputs[0].permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    op = first(backend.op("batch_norm_leaky_relu"), pool=pool)
+    for got, want in zip(
+        evaluate(op, [moved, *inputs[1:]], None), evaluate(op, inputs, None), strict=True
+    ):
         torch.testing.assert_close(got, want)
 
 
