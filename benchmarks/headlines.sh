@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The two headline results on a GPU, each gone on with from its newest checkpoint:
+# Trains the two headline results on a GPU, each from its newest checkpoint on:
 #
 #   benchmarks/headlines.sh RUNS DATA [MINUTES]
 #
@@ -8,8 +8,8 @@
 #   MINUTES  after which each of the two is stopped, having saved (default: 14)
 #
 # MUSCLE with Mean Teacher from 250 labels (the paper: 75.86 % accuracy) and CCN from 1000 (12.05 % error),
-# in bfloat16 from one CUDA graph a step. A run that is done is kept. The curves are in metrics.jsonl and
-# report.html of each run's folder, the figures of done ones in table.md and cells.csv.
+# in bfloat16 from one CUDA graph a step. A run that is done is kept. The curve is in metrics.jsonl of a run's
+# folder (`fastssl report` draws it), the figures of done ones in table.md and cells.csv.
 # A rehearsal without a GPU: DEVICE=cpu COMPILE=none.
 # FASTSSL is the command (environment; default: .venv/bin/fastssl where there is one, else fastssl).
 set -uo pipefail

@@ -38,7 +38,7 @@ from fastssl.training.memory import freed_memory_kept
 from fastssl.training.passes import passes_by
 
 CASES = [(16, 32), (128, 32)]
-EMPTY = (4, 8)
+EMPTY = (4, 12)  # conv_large takes no smaller images
 CLASSES, LABELED, IMAGES, HARD_VIEWS = 10, 100, 1000, 3
 TEACHER_WEIGHT, TEACHER_DECAY = 100.0, 0.97  # MeanTeacherConfig's, whose ramp has ended here
 OPTIM = OptimConfig(lr=0.05, weight_decay=2e-4)

@@ -53,10 +53,10 @@ stage; without that the second stage begins by unlearning the first, at 0.2 for 
 (at 0.4 label-propagation 38.75, muscle+label-propagation 61.25, with Mean Teacher 62.00).
 
 mean-teacher's best stands at the grid's edge; muscle+fixmatch keeps 0.2, one image of 400 behind.
-All algorithms take the same steps, batches, views and, but for that, schedule; supervised looks
-at the labeled rows of the weak view alone. Mean Teacher's weight and FixMatch's decay were chosen
-on one draw (seed 10): at the papers' weight of 100 muscle+mean-teacher 90.0, at 10 94.5; FixMatch's
-average with a decay of 0.999 28.0.
+All algorithms take the same steps, batches, views and, but for the warm-up, schedule; supervised
+looks at the labeled rows of the weak view alone. Mean Teacher's weight and FixMatch's decay were
+chosen on one draw (seed 10): at the papers' weight of 100 muscle+mean-teacher 90.0, at 10 94.5;
+FixMatch's average with a decay of 0.999 28.0.
 
 With two labels a class the draw decides much: where both labels of a class look like another's,
 MUSCLE can take the one for the other. On some draws every initialisation does so, on others some
