@@ -19,6 +19,7 @@ from fastssl.ops.policies import RandAugment, Weak
 
 CASES = [(16, 32), (512, 32), (128, 84)]
 EMPTY = (1, 8)
+DTYPES = (torch.float32, torch.bfloat16)
 MOST_FOR_EAGER = 16  # one image after another in Python: beyond that it is minutes
 HARD_VIEWS = 3
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
@@ -71,7 +72,11 @@ def implementations(
     if N <= MOST_FOR_EAGER:
         # Which operations run depends on data, so that there is nothing for torch.compile in it.
         reference = torch.compiler.disable(augment_reference)
-        yield Implementation("eager", lambda x: reference(x, policies, **arguments), [images])
+
+        def eager(x: Tensor) -> Tensor:
+            return reference(x, policies, **arguments)
+
+        yield Implementation("eager", eager, [images], captured=False)
     if N > 1:
         yield from torchvision_peers(images, S, dtype)
 
@@ -117,10 +122,11 @@ def torchvision_peers(images: Tensor, S: int, dtype: torch.dtype) -> Iterator[Im
     def batch(x: Tensor) -> tuple[Tensor, ...]:
         return tuple(views(*of_tensors, x))
 
+    own = {"check": False, "captured": False}  # they draw in Python
     if images.device.type == "cpu":
-        yield Implementation("torchvision on Pillow", pillow, [images], check=False)
-    yield Implementation("torchvision v2, each", each, [images], check=False)
-    yield Implementation("torchvision v2, batch", batch, [images], check=False)
+        yield Implementation("torchvision on Pillow", pillow, [images], **own)
+    yield Implementation("torchvision v2, each", each, [images], **own)
+    yield Implementation("torchvision v2, batch", batch, [images], **own)
 
 
 def work(N: int, S: int, size: int) -> dict[str, Work]:

@@ -1,4 +1,6 @@
-"""diffuse against SciPy's conjugate gradients: class by class in float64, and a block in float32.
+"""diffuse against the same by torch's sparse products, and against SciPy's conjugate gradients.
+
+SciPy's are class by class in float64, the form of label propagation's own code, and in a block.
 
 N rows, C classes, the exact graph of 50 neighbours. FASTSSL_BENCH_FEATURES names an .npz of
 "features" [N, D] and "labels" [N] to take them from; without it they are synthetic clusters. Where
@@ -7,6 +9,7 @@ the labels have another number of classes, k-means clusters of the features stan
 
 import functools
 import os
+import warnings
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -21,6 +24,7 @@ from fastssl.ops.propagate_labels import label_seeds
 
 CASES = [(2000, 10), (50000, 10), (50000, 100)]
 EMPTY = (2, 1)
+DTYPES = (torch.float32, torch.float64)
 
 ALPHA, TOLERANCE, ITERATIONS = 0.99, 1e-6, 20
 K, D, LABELED = 50, 64, 1000
@@ -108,6 +112,30 @@ def scipy_block(graph: Graph) -> Callable[[Tensor], Tensor]:
     return solve
 
 
+def torch_csr(graph: Graph, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    """All classes at once by torch's sparse CSR times dense product; it never looks at the host."""
+    N = len(graph.crow) - 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the layout is a beta
+        W = torch.sparse_csr_tensor(graph.crow, graph.col, graph.value.to(dtype), (N, N))
+
+    def solve(seeds: Tensor) -> Tensor:
+        x, r, p = torch.zeros_like(seeds), seeds, seeds
+        squares = r.square().sum(0)
+        threshold = TOLERANCE**2 * squares
+        for _ in range(ITERATIONS):
+            running = squares > threshold
+            q = torch.addmm(p, W, p, alpha=-ALPHA)
+            length = torch.where(running, squares / (p * q).sum(0), 0)
+            x, r = x + length * p, r - length * q
+            left = r.square().sum(0)
+            p = torch.where(running, r + left / squares * p, 0)
+            squares = torch.where(running, left, squares)
+        return x
+
+    return solve
+
+
 def implementations(
     N: int, C: int, device: torch.device, dtype: torch.dtype
 ) -> Iterator[Implementation]:
@@ -117,7 +145,12 @@ def implementations(
     inputs = [seeds.to(device, dtype)]
     settings = ALPHA, TOLERANCE, ITERATIONS
     yield Implementation("fastssl", lambda y: diffuse(on_device, y, *settings)[0], inputs)
-    yield Implementation("eager", lambda y: diffuse_reference(on_device, y, *settings)[0], inputs)
+
+    def eager(y: Tensor) -> Tensor:
+        return diffuse_reference(on_device, y, *settings)[0]
+
+    yield Implementation("eager", eager, inputs, captured=False)
+    yield Implementation("torch, sparse CSR", torch_csr(on_device, dtype), inputs)
     if device.type == "cpu" and dtype == torch.float32:
         yield Implementation("SciPy, class by class, fp64", scipy_by_class(graph), inputs)
         yield Implementation("SciPy, sparse x dense, fp32", scipy_block(graph), inputs)

@@ -17,6 +17,7 @@ from fastssl.ops.knn_graph import Graph, load_faiss, unit_rows
 
 CASES = [(2000, 64), (10000, 128)]
 EMPTY = (2, 1)
+DTYPES = (torch.float32,)
 MOST_NEIGHBORS = 50
 BLOCK = 1024  # rows of one product
 
@@ -86,9 +87,10 @@ def implementations(
     inputs = [normal(N, D, device=device, dtype=dtype).detach()]
     yield Implementation("fastssl", compiled_search, inputs)
     yield Implementation("eager", eager_search, inputs)
-    yield Implementation("faiss", faiss_search, inputs)
-    yield Implementation("fastssl, whole graph", compiled_graph, inputs, check=False)
-    yield Implementation("faiss and SciPy, whole graph", scipy_graph, inputs, check=False)
+    yield Implementation("faiss", faiss_search, inputs, captured=False)
+    whole = {"check": False, "captured": False}
+    yield Implementation("fastssl, whole graph", compiled_graph, inputs, **whole)
+    yield Implementation("faiss and SciPy, whole graph", scipy_graph, inputs, **whole)
 
 
 def work(N: int, D: int, size: int) -> dict[str, Work]:

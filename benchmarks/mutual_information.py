@@ -13,6 +13,7 @@ from fastssl.ops import mutual_information
 from fastssl.ops.mutual_information import mutual_information_reference
 
 CASES = [(512, 10), (4096, 100), (16384, 1000)]
+GPU_CASES = [(512, 10), (4096, 100), (65536, 1000)]
 EMPTY = (1, 2)
 OUTER_PRODUCT_LIMIT = 4e9  # bytes of its N x C x C temporary, of which it makes several
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from fastssl.benchmarks.harness import DEVICE, WALL
 from fastssl.benchmarks.rows import Row
 from fastssl.reporting.drawing import COLOURS
 from fastssl.training.record import write_atomic
@@ -26,6 +27,7 @@ class Case:
 
     op: str
     shape: str
+    dtype: str
     times: dict[tuple[str, str], float]
     floors: dict[str, tuple[float, bool]]  # by mode: ms, and whether it is memory that bounds it
     place: str  # where and with what it was measured
@@ -37,34 +39,35 @@ class Case:
 
 
 def cases(rows: Iterable[Row]) -> list[Case]:
-    """Every benchmark's shapes as its newest run has them.
+    """Every benchmark's shapes as the newest run of each dtype has them, on a GPU in its own time.
 
     A floor is the time that the machine's own copy takes for the bytes, or its matrix product for
     the operations, whichever is longer, as measured in the same run.
     """
-    runs: dict[str, list[Row]] = {}
-    newest: dict[str, str] = {}
+    runs: dict[tuple[str, str], list[Row]] = {}
+    newest: dict[tuple[str, str], str] = {}
     for row in rows:
-        runs.setdefault(row.date, []).append(row)
+        runs.setdefault((row.date, row.dtype), []).append(row)
         if row.op != "machine":
-            newest[row.op] = max(newest.get(row.op, ""), row.date)
+            newest[row.op, row.dtype] = max(newest.get((row.op, row.dtype), ""), row.date)
     found = []
-    for op, date in sorted(newest.items()):
-        machine = [row for row in runs[date] if row.op == "machine"]
+    for (op, dtype), date in sorted(newest.items()):
+        run = runs[date, dtype]
+        clock = DEVICE if any((r.op, r.clock) == (op, DEVICE) for r in run) else WALL
+        machine = [row for row in run if (row.op, row.clock) == ("machine", clock)]
         byte_ms = next(row.median_ms / row.bytes for row in machine if row.bytes)
         flop_ms = next(row.median_ms / row.flops for row in machine if row.flops)
-        shapes = dict.fromkeys(row.shape for row in runs[date] if row.op == op)
-        for shape in shapes:
-            own = [row for row in runs[date] if (row.op, row.shape) == (op, shape)]
+        timed = [row for row in run if (row.op, row.clock) == (op, clock)]
+        for shape in dict.fromkeys(row.shape for row in timed):
+            own = [row for row in timed if row.shape == shape]
             times = {(row.implementation, row.mode): row.median_ms for row in own}
             floors = {
                 row.mode: max((row.bytes * byte_ms, True), (row.flops * flop_ms, False))
                 for row in own
                 if row.implementation == "fastssl"
             }
-            run = own[0]
-            place = f"{run.device}, {run.threads} thread(s), {run.dtype}, torch {run.torch}"
-            found.append(Case(op, shape, times, floors, place))
+            where = f"{own[0].device}, {own[0].threads} thread(s), torch {own[0].torch}"
+            found.append(Case(op, shape, dtype, times, floors, f"{where}, {clock} time"))
     return found
 
 
@@ -82,7 +85,7 @@ def draw(rows: list[Row], path: Path) -> None:
     _finish(right, found, "share of the machine's own rate", " %")
     left.axvline(1, color="black", linewidth=0.8)
     right.axvline(100, color="black", linewidth=0.8)
-    left.set_yticks(range(len(found)), [f"{case.op}\n{_readable(case.shape)}" for case in found])
+    left.set_yticks(range(len(found)), [_label(case) for case in found])
     _legend(figure)
     places = dict.fromkeys(case.place for case in found)
     figure.suptitle("\n".join(places), fontsize=10, x=0.01, ha="left")
@@ -141,5 +144,6 @@ def _legend(figure: Figure) -> None:
     figure.legend(handles=handles, loc="lower left", ncols=3, frameon=False, fontsize=8)
 
 
-def _readable(shape: str) -> str:
-    return f"({shape.replace('x', ', ')})"
+def _label(case: Case) -> str:
+    dtype = "" if case.dtype == "float32" else f", {case.dtype}"
+    return f"{case.op}\n({case.shape.replace('x', ', ')}){dtype}"

@@ -15,6 +15,7 @@ from fastssl.ops.propagate_labels import propagate_labels_reference
 
 CASES = [(2000, 10), (10000, 10)]  # beyond, the N x N similarities of the plain form do not fit
 EMPTY = (2, 1)
+DTYPES = (torch.float32,)
 LABELED = 10
 
 
@@ -33,8 +34,9 @@ def implementations(
     def weights(function) -> Tensor:
         return lambda x, y: function(x, y, **options).weights
 
-    yield Implementation("fastssl", weights(propagate_labels), inputs)
-    yield Implementation("eager", weights(propagate_labels_reference), inputs)
+    yield Implementation("fastssl", weights(propagate_labels), inputs, captured=False)
+    reference = weights(propagate_labels_reference)
+    yield Implementation("eager", reference, inputs, captured=False)
 
 
 def work(N: int, C: int, size: int) -> dict[str, Work]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 import fastssl
-from fastssl.benchmarks.harness import Work
+from fastssl.benchmarks.harness import Work, plain
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -53,6 +53,7 @@ class Row(Run):
     op: str
     implementation: str
     mode: str
+    clock: str
     dtype: str
     shape: str
     bytes: int
@@ -69,6 +70,7 @@ class Row(Run):
         op: str,
         implementation: str,
         mode: str,
+        clock: str,
         dtype: torch.dtype,
         shape: str,
         work: Work,
@@ -79,7 +81,8 @@ class Row(Run):
             op=op,
             implementation=implementation,
             mode=mode,
-            dtype=str(dtype).removeprefix("torch."),
+            clock=clock,
+            dtype=plain(dtype),
             shape=shape,
             bytes=work.bytes,
             flops=work.flops,

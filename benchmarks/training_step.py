@@ -39,6 +39,7 @@ from fastssl.training.passes import passes_by
 
 CASES = [(16, 32), (128, 32)]
 EMPTY = (4, 12)  # conv_large takes no smaller images
+DTYPES = (torch.float32, torch.bfloat16)  # of the passes; weights are float32
 CLASSES, LABELED, IMAGES, HARD_VIEWS = 10, 100, 1000, 3
 TEACHER_WEIGHT, TEACHER_DECAY = 100.0, 0.97  # MeanTeacherConfig's, whose ramp has ended here
 OPTIM = OptimConfig(lr=0.05, weight_decay=2e-4)
@@ -73,12 +74,14 @@ def implementations(
     def usual(batches: Iterator[tuple[Tensor, Tensor]], *, compiled: bool = False) -> Callable:
         return plain(_usual_network(job, S, device), batches, autocast, job, compiled=compiled)
 
-    yield Implementation("fastssl", ours(streams, autocast, job), [])
-    yield Implementation("eager", usual(_our_views(streams)), [])
+    python = {"inputs": [], "captured": False}  # each has a run's state, which Python moves on
+    yield Implementation("fastssl", ours(streams, autocast, job), **python)
+    yield Implementation("eager", usual(_our_views(streams)), **python)
     if device.type == "cuda":
-        yield Implementation("torch.compile", usual(_our_views(streams), compiled=True), [])
+        compiled = usual(_our_views(streams), compiled=True)
+        yield Implementation("torch.compile", compiled, **python)
     loader = loaded(images, labels, N, device, job.teacher_views)
-    yield Implementation("DataLoader", usual(loader), [], check=False)
+    yield Implementation("DataLoader", usual(loader), check=False, **python)
 
 
 @dataclass(frozen=True)
@@ -220,16 +223,26 @@ def transforms(S: int) -> tuple[Callable, Callable]:
 
 
 def work(N: int, S: int, size: int) -> dict[str, Work]:
-    """Convolutions of all views, forward and twice as much backward; images in, weights moved.
+    """Convolutions of all views, forward and twice as much backward; images in, weights moved."""
+    return _work(N, S, torch.device("cpu"))
 
-    Of small_cnn, the CPU's.
-    """
+
+def gpu_work(N: int, S: int, size: int) -> dict[str, Work]:
+    """As `work`, of the GPU's networks: the teacher's views go forward alone."""
+    return _work(N, S, torch.device("cuda"))
+
+
+def _work(N: int, S: int, device: torch.device) -> dict[str, Work]:
+    job = _workload(device)
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        network = build_model("small_cnn", 3, CLASSES)
-        network(torch.empty((1 + HARD_VIEWS) * N, 3, S, S))
-    numbers = sum(p.numel() for p in network.parameters())
-    moved = N * 3 * S**2 + 5 * 4 * numbers  # weight, gradient and momentum read, two written
-    return {"forward": Work(bytes=moved, flops=3 * counter.get_total_flops())}
+        network = build_model(job.network, 3, CLASSES, **job.options)
+        network(torch.empty(N, 3, S, S))
+    view, numbers = counter.get_total_flops(), sum(p.numel() for p in network.parameters())
+    moved = 5 * 4 * numbers  # weight, gradient and momentum read, two written
+    if job.teacher_views:
+        moved += 2 * 4 * numbers  # the average, with the weight at hand
+    flops = (3 * (1 + HARD_VIEWS) + job.teacher_views) * view
+    return {"forward": Work(bytes=N * 3 * S**2 + moved, flops=flops)}
 
 
 def _network(job: Workload, device: torch.device) -> nn.Module:

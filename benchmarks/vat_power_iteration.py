@@ -26,6 +26,7 @@ from fastssl.ops.unit_perturbation import unit_perturbation_reference
 
 CASES = [(8, 12), (8, 32)]
 EMPTY = (2, 12)
+DTYPES = (torch.float32, torch.float64)
 CHANNELS, CLASSES = 3, 10
 RTOL = 5e-3  # rounding moves some values across a kink of LeakyReLU or to another maximum
 RADIUS = 8.0

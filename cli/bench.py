@@ -25,6 +25,13 @@ if TYPE_CHECKING:
     "--rounds", default=15, show_default=True, type=click.IntRange(3), help="Turns of each."
 )
 @click.option("--case", metavar="AxB", help="Time OPs of this shape, not of their own ones.")
+@click.option(
+    "--dtype",
+    default="float32",
+    show_default=True,
+    type=click.Choice(("bfloat16", "float16", "float32", "float64")),
+    help="Of the inputs; without an OP, time those that take it.",
+)
 @click.option("--compile/--no-compile", default=True, help="Time torch.compile too.")
 @click.option("--plot", is_flag=True, help="Time nothing; draw a PNG of the rows there are.")
 @click.option("--out", type=click.Path(path_type=Path), help="CSV of the rows.")
@@ -34,6 +41,7 @@ def bench(
     threads: int,
     rounds: int,
     case: str | None,
+    dtype: str,
     compile: bool,
     plot: bool,
     out: Path | None,
@@ -42,7 +50,8 @@ def bench(
 
     The alternatives take turns in one process; results must agree before anything is timed, and
     compiling is not timed. In a checkout the rows are appended to benchmarks/results/, elsewhere
-    to the file given by --out; --plot draws the newest of them beside that file.
+    to the file given by --out; --plot draws the newest of them beside that file. On a GPU there is
+    a second table, of the device's own time: the same calls replayed from CUDA graphs.
     """
     import torch
 
@@ -52,9 +61,11 @@ def bench(
 
     if unknown := set(names) - set(harness.names()):
         raise InputError(f"OP is {min(unknown)!r}; expected one of {', '.join(harness.names())}")
-    chosen = {name: _cases(name, case) for name in names or harness.names()}
+    where, kind = torch.device(device), getattr(torch, dtype)
+    names = names or harness.names_of(kind)
+    chosen = {name: _cases(name, case, where, kind) for name in names}
     if out is None and rows.RESULTS.is_dir():
-        out = rows.RESULTS / f"{torch.device(device).type}.csv"
+        out = rows.RESULTS / f"{where.type}.csv"
     if plot:
         return _plot(out)
     where = resolve_device(device)
@@ -64,19 +75,26 @@ def bench(
     if compile and not has_cpp_compiler():
         click.echo("torch.compile is left out: it needs a C++ compiler, and there is none")
         compile = False
-    for new in _measure(run, chosen, where, rounds, compile):
-        click.echo(_machine(new) if new[0].op == "machine" else _table(new))
-        if out is not None:
-            rows.append(out, new)
+    with harness.stream(where):
+        for new in _measure(run, chosen, where, kind, rounds, compile):
+            click.echo(_machine(new) if new[0].op == "machine" else _table(new))
+            if out is not None:
+                rows.append(out, new)
     if out is not None:
         click.echo(f"\nrows appended to {out}")
 
 
-def _cases(name: str, case: str | None) -> list[tuple[int, ...]]:
+def _cases(
+    name: str, case: str | None, device: "torch.device", dtype: "torch.dtype"
+) -> list[tuple[int, ...]]:
     """The shapes to time a benchmark at: its own, or the one that is asked for."""
     from fastssl.benchmarks import harness
 
-    own = harness.load(name).CASES
+    module = harness.load(name)
+    own, dtypes = harness.cases(module, device), harness.dtypes(module)
+    if dtype not in dtypes:
+        known = ", ".join(map(harness.plain, dtypes))
+        raise InputError(f"--dtype is {harness.plain(dtype)}; {name} expects {known}")
     if case is None:
         return own
     sizes = case.split("x")
@@ -90,22 +108,21 @@ def _measure(
     run: "Run",
     chosen: Mapping[str, Sequence[tuple[int, ...]]],
     device: "torch.device",
+    dtype: "torch.dtype",
     rounds: int,
     compile: bool,
 ) -> "Iterator[list[Row]]":
-    """The rows of the machine's own limits, then those of every case."""
-    import torch
-
+    """The rows of the machine's own limits, then those of every case, a clock after the other."""
     from fastssl.benchmarks import harness
     from fastssl.benchmarks.rows import Row
 
-    dtype = torch.float32
-    limits = harness.machine_limits(device)
-    times = harness.time_in_turns([limit for limit, _ in limits], "forward", device, rounds)
-    yield [
-        Row.of(run, "machine", limit.name, "forward", dtype, "", work, times[limit.name])
-        for limit, work in limits
-    ]
+    limits, works = zip(*harness.machine_limits(device, dtype), strict=True)
+    for clock in harness.clocks(device):
+        times = harness.time_in_turns(limits, "forward", device, rounds, clock)
+        yield [
+            Row.of(run, "machine", name, "forward", clock, dtype, "", work, samples)
+            for (name, samples), work in zip(times.items(), works, strict=True)
+        ]
     for name, cases in chosen.items():
         module = harness.load(name)
         for case in cases:
@@ -113,16 +130,24 @@ def _measure(
             if compile:
                 implementations[2:2] = harness.compiled(implementations)
             implementations.append(harness.empty_call(module, device, dtype))
-            new = []
-            for mode in harness.modes(implementations[0]):
-                harness.assert_equal_results(implementations, mode, harness.tolerance(module))
-                work = harness.total_work(module, case, dtype, mode)
-                times = harness.time_in_turns(implementations, mode, device, rounds)
-                shape = "x".join(map(str, case))
-                for implementation, samples in times.items():
-                    own = harness.Work(0, 0) if implementation == harness.EMPTY_CALL else work
-                    new.append(Row.of(run, name, implementation, mode, dtype, shape, own, samples))
-            yield new
+            modes, shape = harness.modes(implementations[0]), "x".join(map(str, case))
+            exact = harness.comparable(dtype)
+            compared = implementations
+            if exact != dtype:
+                compared = list(module.implementations(*case, device, exact))
+            for mode in modes:
+                harness.assert_equal_results(compared, mode, harness.tolerance(module))
+            for clock in harness.clocks(device):
+                new = []
+                for mode in modes:
+                    work = harness.total_work(module, case, device, dtype, mode)
+                    times = harness.time_in_turns(implementations, mode, device, rounds, clock)
+                    for each, samples in times.items():
+                        own = harness.Work(0, 0) if each == harness.EMPTY_CALL else work
+                        row = Row.of(run, name, each, mode, clock, dtype, shape, own, samples)
+                        new.append(row)
+                if new:
+                    yield new
 
 
 def _machine(new: "list[Row]") -> str:
@@ -135,7 +160,7 @@ def _machine(new: "list[Row]") -> str:
 
 
 def _table(new: "list[Row]") -> str:
-    """Milliseconds in every mode, and how many times fastssl's they are."""
+    """Milliseconds in every mode, and how many times the first one's they are."""
     modes = list(dict.fromkeys(row.mode for row in new))
     names = list(dict.fromkeys(row.implementation for row in new))
     times = {(row.implementation, row.mode): row.median_ms for row in new}
@@ -146,7 +171,8 @@ def _table(new: "list[Row]") -> str:
             ratio = times[name, mode] / times[names[0], mode]
             cells += [f"{times[name, mode]:.4f}", "" if name == names[0] else f"{ratio:.2f}x"]
         table.append(cells)
-    title = f"\n{new[0].op} ({new[0].shape.replace('x', ', ')}), {new[0].dtype}\n"
+    first = new[0]
+    title = f"\n{first.op} ({first.shape.replace('x', ', ')}), {first.dtype}, {first.clock} time\n"
     return title + aligned(table, right=range(1, 2 * len(modes) + 1))
 
 

@@ -10,34 +10,50 @@ from fastssl.benchmarks import harness, picture, rows
 CPU = torch.device("cpu")
 
 
-def row(op, implementation, mode, milliseconds, work, date="2026-01-01"):
+def row(op, implementation, mode, milliseconds, work, date="2026-01-01", clock=harness.WALL):
     """A row of a shape 4x3 that took the same time in every round."""
     run = rows.Run("card", 1, "0.1.0", "", "2.13.0", "", "avx2", date)
     samples = [milliseconds] * 3
-    return rows.Row.of(run, op, implementation, mode, torch.float32, "4x3", work, samples)
+    return rows.Row.of(run, op, implementation, mode, clock, torch.float32, "4x3", work, samples)
 
 
 @pytest.mark.parametrize("name", harness.names())
-def test_implementations_agree(name):
+def test_implementations_agree(name, device):
     module = harness.load(name)
     case = min(module.CASES, key=math.prod)
-    implementations = list(module.implementations(*case, CPU, torch.float32))
-    assert implementations[0].name == "fastssl"
-    assert "eager" in [each.name for each in implementations]
-    for mode in harness.modes(implementations[0]):
-        harness.assert_equal_results(implementations, mode, harness.tolerance(module))
+    with harness.stream(device):
+        implementations = list(module.implementations(*case, device, torch.float32))
+        assert implementations[0].name == "fastssl"
+        assert "eager" in [each.name for each in implementations]
+        for mode in harness.modes(implementations[0]):
+            harness.assert_equal_results(implementations, mode, harness.tolerance(module))
+
+
+@pytest.mark.parametrize("name", harness.names())
+def test_device_time_is_of_the_same_calls(name, gpu):
+    """What a CUDA graph can hold is timed by one, in every mode and compiled too."""
+    module = harness.load(name)
+    case = min(module.CASES, key=math.prod)
+    with harness.stream(gpu):
+        implementations = list(module.implementations(*case, gpu, torch.float32))
+        implementations += harness.compiled(implementations)
+        for mode in harness.modes(implementations[0]):
+            times = harness.time_in_turns(implementations, mode, gpu, 3, harness.DEVICE)
+            assert set(times) == {each.name for each in implementations if each.captured}
+            assert all(time > 0 for samples in times.values() for time in samples)
 
 
 @pytest.mark.parametrize("name", harness.names())
 def test_work_is_stated(name):
     module = harness.load(name)
     first = next(module.implementations(*module.EMPTY, CPU, torch.float32))
-    for case in (*module.CASES, module.EMPTY):
-        for mode in harness.modes(first):
-            work = harness.total_work(module, case, torch.float32, mode)
-            assert isinstance(work.bytes, int)
-            assert isinstance(work.flops, int)
-            assert work.bytes > 0
+    for device in (CPU, torch.device("cuda")):
+        for case in (*harness.cases(module, device), module.EMPTY):
+            for mode in harness.modes(first):
+                work = harness.total_work(module, case, device, torch.float32, mode)
+                assert isinstance(work.bytes, int)
+                assert isinstance(work.flops, int)
+                assert work.bytes > 0
 
 
 def test_modes_do_what_they_say():
@@ -96,3 +112,20 @@ def test_cases_are_those_of_the_newest_run():
     assert case.speed_up("fastssl", "both") == 4
     assert case.speed_up("torch.compile", "both") is None
     assert case.floors == {"both": (1.5, False)}  # 100 bytes take 1 ms, 50 operations 1.5 ms
+
+
+def test_the_devices_own_time_is_drawn_where_there_is_one():
+    limits = {"copy": harness.Work(1000, 0), "product": harness.Work(0, 1000)}
+    measured = [
+        row(op, name, "both", ms, work, clock=clock)
+        for clock, faster in ((harness.WALL, 1.0), (harness.DEVICE, 0.5))
+        for op, name, ms, work in (
+            *(("machine", name, 20.0 * faster, work) for name, work in limits.items()),
+            ("op", "fastssl", 3.0, harness.Work(100, 50)),
+            ("op", "eager", 60.0 * faster, harness.Work(100, 50)),
+        )
+    ]
+    (case,) = picture.cases(measured)
+    assert case.speed_up("fastssl", "both") == 10
+    assert case.floors == {"both": (1.0, True)}
+    assert case.place.endswith("device time")
