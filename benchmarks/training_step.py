@@ -2,7 +2,7 @@
 
 N rows a step, half of them labeled, of S x S pixels in colour; a weak view and three of IIC's hard
 ones. On the CPU that is MUSCLE alone with small_cnn; on a GPU it is MUSCLE with Mean Teacher, whose
-teacher sees a weak view more, and conv_large without dropout, and its passes are replayed from one
+teacher sees a weak view more, and conv_large without dropout, and all of it is replayed from one
 CUDA graph. Each call is the next step of a run. "DataLoader" is the loop that is usually written: a
 Dataset whose transforms are torchvision's where it is installed, else the same steps by Pillow, in
 no worker; views stacked, networks and losses torch's own. "eager" has our views, and all else as
@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 from torch.utils.flop_counter import FlopCounterMode
 
 from fastssl.algorithms import named
-from fastssl.algorithms.base import Batch, State
+from fastssl.algorithms.base import State
 from fastssl.benchmarks.augment import MEAN, STD, photographs
 from fastssl.benchmarks.harness import Implementation, Work
 from fastssl.data.batches import TwoStreams
@@ -35,7 +35,7 @@ from fastssl.ops.mutual_information import mutual_information_reference
 from fastssl.ops.policies import IICHard, Weak
 from fastssl.recipes.optim import OptimConfig
 from fastssl.training.memory import freed_memory_kept
-from fastssl.training.passes import passes_by
+from fastssl.training.step import step_by
 
 CASES = [(16, 32), (128, 32)]
 EMPTY = (4, 12)  # conv_large takes no smaller images
@@ -109,14 +109,13 @@ def ours(streams: TwoStreams, autocast, job: Workload) -> Callable[[], Tensor]:
     algorithm = known.kind(network, known.config, known.muscle)
     algorithm.to(device).before_epoch(State(step=0, epoch=1000))
     optimizer = OPTIM.build(algorithm.parameters())
-    passes = passes_by(job.compiler, algorithm, optimizer, autocast)
+    take_step = step_by(job.compiler, algorithm, streams, optimizer, autocast)
     steps = itertools.count()
 
     def step() -> Tensor:
         with torch.enable_grad(), freed_memory_kept(give_back=False):
-            loss = passes(Batch(*streams.at(next(steps))))
-            optimizer.step()
-            algorithm.after_step(State(step=0, epoch=0))
+            number = next(steps)
+            _, loss = take_step(number, State(step=number + 1, epoch=0))
             return loss.total.detach()
 
     return step

@@ -57,7 +57,7 @@ def bench(
 
     from fastssl.benchmarks import harness, rows
     from fastssl.training.device import resolve_device
-    from fastssl.training.passes import has_cpp_compiler
+    from fastssl.training.step import has_cpp_compiler
 
     if unknown := set(names) - set(harness.names()):
         raise InputError(f"OP is {min(unknown)!r}; expected one of {', '.join(harness.names())}")

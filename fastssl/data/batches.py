@@ -107,10 +107,31 @@ class TwoStreams:
 
         And the rows' positions among the training images, int64 [B].
         """
+        return self.of(self.rows(step))
+
+    def rows(self, step: int) -> tuple[Tensor, ...]:
+        """All that `of` wants to know of a step, on the device: shapes are those of every step.
+
+        The rows' positions [B], and their images and labels if these are on the host.
+        """
+        self.step.fill_(step)  # a kernel's argument, where a new tensor would be a copy
         position = self.positions(step)
-        images = self.images[position] if self.gatherer is None else self.gatherer.at(step)
-        labels = self.labels[position[: self.labeled_rows]].to(self.device, non_blocking=True)
-        index = position.to(self.device, non_blocking=True)
+        if self.gatherer is None:
+            return (position,)
+        labels = self.labels[position[: self.labeled_rows]]
+        own = (part.to(self.device, non_blocking=True) for part in (position, labels))
+        return (*own, self.gatherer.at(step))
+
+    def of(self, rows: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """What `at` gives, of the rows of the step that `rows` was last asked for.
+
+        Work on the device alone, which a CUDA graph can hold: its step is in a tensor.
+        """
+        if self.gatherer is None:
+            (index,) = rows
+            images, labels = self.images[index], self.labels[index[: self.labeled_rows]]
+        else:
+            index, labels, images = rows
         if images.dtype != torch.uint8:
             points = normalise(images, self.mean, self.std)
             return points.expand(len(self.policies), *points.shape), labels, index
@@ -118,7 +139,7 @@ class TwoStreams:
             images,
             self.policies,
             seed=self.seed,
-            step=self.step.fill_(step),  # a kernel's argument, where a new tensor would be a copy
+            step=self.step,
             index=self.row,
             mean=self.mean,
             std=self.std,

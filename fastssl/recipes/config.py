@@ -17,8 +17,8 @@ from fastssl.ops.augment import MOST_SIZE
 from fastssl.ops.policies import POLICIES, Policy
 from fastssl.recipes.optim import OptimConfig, check
 from fastssl.recipes.views import ViewsConfig, policy_for, policy_name
-from fastssl.training.passes import COMPILERS
 from fastssl.training.schedules import Stages
+from fastssl.training.step import COMPILERS
 
 PARTS = ("muscle", "propagation", "contrastive")  # that an algorithm of that name has, or has not
 PRECISIONS = ("bf16", "fp32")
@@ -120,7 +120,7 @@ class Config:
     seed: int = 0
     device: str = "auto"
     precision: str = "fp32"  # or "bf16": autocast to bfloat16 around the loss
-    compile: str = "none"  # or "inductor" or "graph": how a step's passes are run
+    compile: str = "none"  # or "inductor" or "graph": how a step is run
     eval: EvalConfig = EvalConfig()
     log_every: int = 10
     contrastive: Contrastive | None = None

@@ -35,8 +35,8 @@ from fastssl.training.evaluation import (
     predict_all,
     predict_nearest,
 )
-from fastssl.training.passes import check_compiler
 from fastssl.training.record import RunFolder
+from fastssl.training.step import check_compiler
 
 
 @dataclass(frozen=True)

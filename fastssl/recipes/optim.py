@@ -59,12 +59,19 @@ class OptimConfig:
         if self.schedule not in SCHEDULES:
             raise unknown_name("optim.schedule", self.schedule, SCHEDULES)
 
+    @property
+    def moves_beta(self) -> bool:
+        """Whether Adam's beta1, a number that torch wants on the host, goes down at the end."""
+        return self.optimizer == "adam" and self.schedule == "linear_end"
+
     def build(self, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
         """The optimiser over those of the parameters that are trained by gradient.
 
-        torch's fused one: all parameters in one call, and no look at a number on the device.
+        torch's fused one: all parameters in one call, and no look at a number on the device. The
+        learning rate is a tensor, which a recorded step finds where it was.
         """
         trained = [parameter for parameter in parameters if parameter.requires_grad]
+        rate = torch.tensor(self.lr, dtype=torch.float32, device=trained[0].device)
         groups: list[dict[str, Any]] = [{"params": trained}]
         if self.decayed == "kernels":
             groups = [
@@ -74,14 +81,15 @@ class OptimConfig:
         if self.optimizer == "adam":
             return torch.optim.Adam(
                 groups,
-                self.lr,
+                rate,
                 betas=(self.momentum, 0.999),
                 weight_decay=self.weight_decay,
                 fused=True,
+                capturable=rate.device.type == "cuda",
             )
         return torch.optim.SGD(
             groups,
-            self.lr,
+            rate,
             self.momentum,
             weight_decay=self.weight_decay,
             nesterov=True,
@@ -96,7 +104,7 @@ class OptimConfig:
         if self.schedule == "seven_sixteenths":
             return {"lr": lr * seven_sixteenths(step, steps)}
         factor = linear_end(step, steps, self.end)
-        if self.optimizer == "sgd":
+        if not self.moves_beta:
             return {"lr": lr * factor}
         beta1 = LAST_BETA1 + (self.momentum - LAST_BETA1) * factor
         return {"lr": lr * factor, "betas": (beta1, 0.999)}

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 import fastssl
-from fastssl.algorithms.base import Batch
 from fastssl.algorithms.ranks import ALONE, Ranks
 from fastssl.data.batches import TwoStreams
 from fastssl.data.streams import Shard
@@ -26,8 +25,8 @@ from fastssl.training.engine import train
 from fastssl.training.evaluation import NOT_EVALUATED
 from fastssl.training.generators import own_generator
 from fastssl.training.memory import freed_memory_kept
-from fastssl.training.passes import passes_by
 from fastssl.training.record import MetricsLog, RunFolder, read_metrics, write_atomic
+from fastssl.training.step import step_by
 from fastssl.training.tensorboard import event_writer
 
 
@@ -201,8 +200,14 @@ def fit(run: Run, *, tensorboard: bool = False) -> None:
         with freed_memory_kept():
             train(
                 algorithm,
-                lambda step: Batch(*streams.at(step)),
-                passes_by(config.compile, algorithm, run.optimizer, autocast),
+                step_by(
+                    config.compile,
+                    algorithm,
+                    streams,
+                    run.optimizer,
+                    autocast,
+                    whole=not config.optim.moves_beta,
+                ),
                 run.optimizer,
                 settings,
                 evaluate,

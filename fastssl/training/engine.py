@@ -7,24 +7,23 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from fastssl.algorithms.base import Algorithm, Batch, State
+from fastssl.algorithms.base import Algorithm, State
 from fastssl.algorithms.ranks import ALONE, Ranks
 from fastssl.algorithms.state import TrainingImages
 from fastssl.errors import StoppedError
 from fastssl.training.checkpoint import Checkpoints
-from fastssl.training.distributed import agree, average_step, first_alone
+from fastssl.training.distributed import agree, first_alone
 from fastssl.training.generators import generator_states
 from fastssl.training.loss_watch import LossWatch
-from fastssl.training.passes import Passes
 from fastssl.training.record import MetricsLog, validation_accuracy
 from fastssl.training.schedules import Stages
 from fastssl.training.signals import stop_on_signal
+from fastssl.training.step import RecordedStep, Step, adjust
 
 
 def train(
     algorithm: Algorithm,
-    batch_at: Callable[[int], Batch],
-    passes: Passes,
+    take_step: Step | RecordedStep,
     optimizer: torch.optim.Optimizer,
     settings: Callable[[int], dict[str, Any]],
     evaluate: Callable[[int], dict[str, float]],
@@ -47,8 +46,7 @@ def train(
 
     Args:
         algorithm: on its device, the same in every process.
-        batch_at: the batch of a step, on the same device.
-        passes: give a batch's loss and leave its gradients in the algorithm's parameters.
+        take_step: takes one, and gives its batch and loss.
         optimizer: over the algorithm's parameters.
         settings: what the optimiser's parameter groups hold at a step, its "lr" among it.
         evaluate: values to log, given the number of steps done.
@@ -94,20 +92,14 @@ def train(
         for step in range(first_step, steps):
             within = stages.at(step)[1]
             if within == 0:
-                passes.begin_stage()
+                take_step.begin_stage()
             if within % steps_per_pass == 0:
                 algorithm.before_epoch(state(step))
             changed = settings(step)
-            for group in optimizer.param_groups:
-                group.update(changed)
-
-            batch = batch_at(step)
-            loss = passes(batch)
-            average_step(ranks, algorithm)
-            optimizer.step()
+            adjust(optimizer, changed)
 
             done = step + 1
-            algorithm.after_step(state(done))
+            batch, loss = take_step(step, state(done))
             watch.add(done, loss, batch)
             progress.update()
 

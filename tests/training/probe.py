@@ -12,9 +12,9 @@ from fastssl.algorithms.loss import Loss
 from fastssl.models import Backbone
 from fastssl.training.checkpoint import Checkpoints, Identity
 from fastssl.training.engine import train
-from fastssl.training.passes import Passes
 from fastssl.training.record import MetricsLog, read_metrics
 from fastssl.training.schedules import Stages, cosine
+from fastssl.training.step import Step
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,7 @@ def run(
     try:
         train(
             algorithm,
-            batches,
-            Passes(algorithm.loss, optimizer),
+            Step(algorithm, batches, optimizer),
             optimizer,
             lambda step: {"lr": 0.1 * cosine(step, steps)},
             evaluate or (lambda done: {"accuracy/test/network": done / 100}),

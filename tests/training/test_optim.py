@@ -67,7 +67,7 @@ def test_the_optimizer_is_the_described_one(config, kind, group):
     assert type(optimizer) is kind
     (found,) = optimizer.param_groups
     assert found["params"] == given[:1]  # the other is not trained by gradient
-    assert {key: found[key] for key in group} == group
+    assert {key: found[key] for key in group} == group | {"lr": torch.tensor(group["lr"])}
 
 
 def test_adams_beta1_falls_with_the_rate_at_the_end():

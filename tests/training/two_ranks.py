@@ -27,9 +27,9 @@ from fastssl.training.checkpoint import Checkpoints, Identity
 from fastssl.training.distributed import average, first_alone
 from fastssl.training.engine import train
 from fastssl.training.generators import own_generator
-from fastssl.training.passes import Passes
 from fastssl.training.record import MetricsLog
 from fastssl.training.schedules import Stages
+from fastssl.training.step import Step
 
 # Algorithms whose losses two processes share with one, and rates that move their terms. At 0.05 a
 # unit of CCN's correction network comes to LeakyReLU's kink, where rounding decides on the slope.
@@ -79,8 +79,7 @@ def train_plainly(name: str, folder: Path, ranks: Ranks = ALONE) -> Algorithm:
     folder.mkdir(exist_ok=True)
     train(
         algorithm,
-        lambda step: Batch(*streams.at(step)),
-        Passes(algorithm.loss, optimizer),
+        Step(algorithm, lambda step: Batch(*streams.at(step)), optimizer),
         optimizer,
         lambda step: {"lr": EQUAL[name]},
         lambda done: {},

@@ -1,4 +1,4 @@
-"""Forward and backward of a step, compiled or replayed: the run is the one of the eager passes."""
+"""A step that is compiled, or recorded whole and replayed: the run is that of eager steps."""
 
 import pytest
 import torch
@@ -7,10 +7,10 @@ from tiny_runs import tiny
 
 from fastssl.algorithms.ranks import Ranks
 from fastssl.errors import InputError
-from fastssl.recipes import experiment, recipe, runs
+from fastssl.recipes import experiment, recipe
 from fastssl.recipes.config import override
 from fastssl.recipes.runs import Run, fit, resume
-from fastssl.training import passes
+from fastssl.training import step as steps
 from fastssl.training.record import read_metrics
 
 STEPS = 12
@@ -49,13 +49,7 @@ def recorders(monkeypatch) -> list[OpRecorder]:
         made.append(OpRecorder())
         return made[-1]
 
-    original = passes.passes_by
-
-    def passes_by(compiler, *rest):
-        eager = original("none", *rest)
-        return passes.RecordedPasses(eager, recorder) if compiler == "graph" else eager
-
-    monkeypatch.setattr(runs, "passes_by", passes_by)
+    monkeypatch.setattr(steps, "CudaGraph", recorder)
     monkeypatch.setattr(experiment, "check_compiler", lambda *_: None)
     return made
 
@@ -68,7 +62,7 @@ def test_a_recorded_step_is_the_step(tmp_path, recorders, algorithm):
         found[compiler] = tiny(algorithm, tmp_path / compiler, compile=compiler, **LONG)
         fit(found[compiler])
     stages = 2 if algorithm.endswith("label-propagation") else 1
-    assert sum(recorder.replays for recorder in recorders) == STEPS - stages * passes.WARM_UP_STEPS
+    assert sum(recorder.replays for recorder in recorders) == STEPS - stages * steps.WARM_UP_STEPS
     assert losses(found["none"]) == losses(found["graph"])
     for eager, replayed in zip(*map(weights, found.values()), strict=True):
         assert torch.equal(eager, replayed)
@@ -92,7 +86,29 @@ def test_the_recorder_sees_a_number_of_python(tmp_path, recorders, monkeypatch):
     assert losses(found["none"]) != losses(found["graph"])
 
 
-@pytest.mark.skipif(not passes.has_cpp_compiler(), reason="no C++ compiler")
+def test_a_number_of_the_state_is_refused_where_it_would_stay(tmp_path, recorders, monkeypatch):
+    run = tiny("muscle", tmp_path, compile="graph", **LONG)
+    seen = []
+    monkeypatch.setattr(
+        run.experiment.algorithm, "after_step", lambda state: seen.append(state.step)
+    )
+    with pytest.raises(InputError, match=r"compile: graph replays after_step, where state\.step"):
+        fit(run)
+    assert seen == [1, 2, 3]
+
+
+def test_the_optimiser_is_recorded_unless_python_moves_its_numbers(tmp_path, recorders):
+    """Adam's beta1, which CCN's recipe takes down: then it runs after each replay."""
+    found = {}
+    for algorithm in ("muscle", "ccn"):
+        fit(tiny(algorithm, tmp_path / algorithm, compile="graph", **LONG))
+        names = [str(function) for function, *_ in recorders[-1].calls]
+        found[algorithm] = [name for name in names if "fused" in name]
+        assert any("augment" in name for name in names)
+    assert found == {"muscle": ["aten._fused_sgd_.tensor_lr"], "ccn": []}
+
+
+@pytest.mark.skipif(not steps.has_cpp_compiler(), reason="no C++ compiler")
 def test_inductor_stays_near_eager_and_resumes(tmp_path):
     found = {}
     for compiler in ("none", "inductor"):
@@ -121,7 +137,7 @@ def test_on_a_gpu(gpu, tmp_path):
 def refused(compiler, algorithm="muscle", device="cpu", ranks=1, **changes):
     config = override(recipe(algorithm, "digits"), {"data.labels": 20, **changes})
     built = experiment.build(config).algorithm
-    passes.check_compiler(compiler, built, torch.device(device), Ranks(0, ranks))
+    steps.check_compiler(compiler, built, torch.device(device), Ranks(0, ranks))
 
 
 def test_what_cannot_be_had_is_refused(monkeypatch):
