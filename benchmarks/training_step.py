@@ -11,6 +11,7 @@ photographs, as in augment's benchmark.
 """
 
 import copy
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -49,38 +50,21 @@ def implementations(
     N: int, S: int, device: torch.device, dtype: torch.dtype
 ) -> Iterator[Implementation]:
     """What is timed for one shape; fastssl first. The step keeps float32 weights in any dtype."""
-    images = photographs(IMAGES, S)
-    labels = torch.arange(IMAGES) % CLASSES
-    names = tuple(str(c) for c in range(CLASSES))
-    source = Source(
-        "photographs", images, labels, images[:0], labels[:0], names,
-        known_statistics=(torch.tensor(MEAN), torch.tensor(STD)),
-    )  # fmt: skip
-    job = _workload(device)
-    weak, hard = Weak(translate=S // 8, flip=True), IICHard(crop=S * 20 // 32)
-    policies = [weak, *[hard] * HARD_VIEWS, *[weak] * job.teacher_views]
-    streams = TwoStreams(
-        source,
-        draw_split(source, num_labels=LABELED, seed=0),
-        policies,
-        labeled_rows=N // 2,
-        unlabeled_rows=N - N // 2,
-        seed=0,
-        device=device,
-        memory_format=torch.channels_last if device.type == "cuda" else torch.contiguous_format,
-    )
-    autocast = torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+    job, source = _workload(device), _source(S)
+    streams = _streams(source, N, S, device, job)
+    autocast = _autocast(device, dtype)
 
     def usual(batches: Iterator[tuple[Tensor, Tensor]], *, compiled: bool = False) -> Callable:
         return plain(_usual_network(job, S, device), batches, autocast, job, compiled=compiled)
 
     python = {"inputs": [], "captured": False}  # each has a run's state, which Python moves on
-    yield Implementation("fastssl", ours(streams, autocast, job), **python)
+    own = our_step(N, S, device, dtype, job.compiler)
+    yield Implementation("fastssl", own, **python)
     yield Implementation("eager", usual(_our_views(streams)), **python)
     if device.type == "cuda":
         compiled = usual(_our_views(streams), compiled=True)
         yield Implementation("torch.compile", compiled, **python)
-    loader = loaded(images, labels, N, device, job.teacher_views)
+    loader = loaded(source.images, source.labels, N, device, job.teacher_views)
     yield Implementation("DataLoader", usual(loader), check=False, **python)
 
 
@@ -102,14 +86,18 @@ def _workload(device: torch.device) -> Workload:
     return Workload("muscle", "small_cnn", {}, "none", 0)
 
 
-def ours(streams: TwoStreams, autocast, job: Workload) -> Callable[[], Tensor]:
-    """A step as `fastssl train` takes it; its loss."""
-    known, device = named(job.algorithm), streams.device
+def our_step(
+    N: int, S: int, device: torch.device, dtype: torch.dtype, compiler: str
+) -> Callable[[], Tensor]:
+    """A step as `fastssl train` takes it, by one of its compilers; its loss."""
+    job = _workload(device)
+    known, autocast = named(job.algorithm), _autocast(device, dtype)
+    streams = _streams(_source(S), N, S, device, job)
     network = _network(job, device).to(memory_format=torch.channels_last)
     algorithm = known.kind(network, known.config, known.muscle)
     algorithm.to(device).before_epoch(State(step=0, epoch=1000))
     optimizer = OPTIM.build(algorithm.parameters())
-    take_step = step_by(job.compiler, algorithm, streams, optimizer, autocast)
+    take_step = step_by(compiler, algorithm, streams, optimizer, autocast)
     steps = itertools.count()
 
     def step() -> Tensor:
@@ -242,6 +230,34 @@ def _work(N: int, S: int, device: torch.device) -> dict[str, Work]:
         moved += 2 * 4 * numbers  # the average, with the weight at hand
     flops = (3 * (1 + HARD_VIEWS) + job.teacher_views) * view
     return {"forward": Work(bytes=N * 3 * S**2 + moved, flops=flops)}
+
+
+@functools.cache
+def _source(S: int) -> Source:
+    """Photographs of S x S pixels, their classes taken in turn."""
+    images, labels = photographs(IMAGES, S), torch.arange(IMAGES) % CLASSES
+    names = tuple(str(c) for c in range(CLASSES))
+    known = torch.tensor(MEAN), torch.tensor(STD)
+    none = images[:0], labels[:0]
+    return Source("photographs", images, labels, *none, names, known_statistics=known)
+
+
+def _streams(source: Source, N: int, S: int, device: torch.device, job: Workload) -> TwoStreams:
+    weak, hard = Weak(translate=S // 8, flip=True), IICHard(crop=S * 20 // 32)
+    return TwoStreams(
+        source,
+        draw_split(source, num_labels=LABELED, seed=0),
+        [weak, *[hard] * HARD_VIEWS, *[weak] * job.teacher_views],
+        labeled_rows=N // 2,
+        unlabeled_rows=N - N // 2,
+        seed=0,
+        device=device,
+        memory_format=torch.channels_last if device.type == "cuda" else torch.contiguous_format,
+    )
+
+
+def _autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
 
 def _network(job: Workload, device: torch.device) -> nn.Module:

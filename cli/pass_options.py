@@ -11,8 +11,8 @@ compile_option = click.option(
     "--compile",
     "compiler",
     metavar="NAME",
-    help="How a step is run: none, one operation after the other; inductor, its forward and backward"
-    " by torch.compile; or graph, all of it from one CUDA graph.  [default: none]",
+    help="How a step is run: none, one operation after the other; inductor, forward and backward by"
+    " torch.compile; or graph, all of it from one CUDA graph.  [default: none]",
 )
 
 

@@ -7,12 +7,14 @@
 #   tests      all tests, those on the GPU first; without a GPU they fail
 #   memcheck   compute-sanitizer on a sample of the ops' tests: accesses out of bounds
 #   racecheck  compute-sanitizer on the same sample: races in shared memory
-#   bench      every op against its alternatives, with the card's copy bandwidth and GEMM rate
+#   bench      every op against its alternatives, in device time and in wall time, with the card's copy
+#              bandwidth and GEMM rate; then the goals' again with torch.compile and in bfloat16
+#   step       a training step against plain loops, its profile eager and as one CUDA graph
 #   train      MUSCLE on the digits, stopped by Ctrl-C, resumed and evaluated; with Mean Teacher by one
 #              CUDA graph a step (torch.compile in a rehearsal)
 #
-#   --stage NAME     this stage only; may be repeated. build + tests, memcheck + racecheck + bench and
-#                    train each end within 10 minutes.
+#   --stage NAME     this stage only; may be repeated. build + tests, memcheck + racecheck, bench + step
+#                    and train each end within 10 minutes.
 #   --wheel FILE     install this wheel instead of building one
 #   --limit SECONDS  of every stage, instead of its own
 #   --rehearse       on the CPU: no sanitizer, fewer rounds and steps, four times the limits
@@ -25,8 +27,8 @@
 # files of at most 15 MiB. The exit status is 1 if a stage failed.
 set -uo pipefail
 
-STAGES=(build tests memcheck racecheck bench train)
-declare -A LIMIT=([build]=140 [tests]=440 [memcheck]=190 [racecheck]=190 [bench]=180 [train]=180)
+STAGES=(build tests memcheck racecheck bench step train)
+declare -A LIMIT=([build]=140 [tests]=440 [memcheck]=190 [racecheck]=190 [bench]=360 [step]=180 [train]=180)
 LARGEST_FILE=$((15 * 1024 * 1024))
 UNAVAILABLE=69 # a stage's exit status when the machine lacks what it needs, EX_UNAVAILABLE of sysexits.h
 
@@ -150,11 +152,30 @@ sanitize() {
 memcheck() { sanitize memcheck; }
 racecheck() { sanitize racecheck; }
 
+# What takes long comes last: rows are written as they are measured, and a stage that runs out of its
+# time keeps them.
 bench() {
+  measure --no-compile &&
+    measure --no-compile --dtype bfloat16 mutual_information complementary_correction augment &&
+    measure mutual_information complementary_correction &&
+    measure entropy kl_divergence softmax_mse pseudo_label_cross_entropy weighted_cross_entropy nt_xent
+}
+
+measure() {
   local rounds=15
   [ $rehearse = 0 ] || rounds=3
   "$PYTHON" -m fastssl bench --device $device --rounds $rounds \
-    --out "$work/results/bench-$device.csv"
+    --out "$work/results/bench-$device.csv" "$@"
+}
+
+step() {
+  local steps=200 compiled=graph how
+  [ $rehearse = 0 ] || { steps=5 && compiled=inductor; }
+  for how in $compiled none; do
+    "$PYTHON" -m fastssl.benchmarks.studies.step_profile --device $device --precision bf16 \
+      --compile $how --steps $steps || return
+  done
+  measure training_step --dtype bfloat16 --case 128x32
 }
 
 train() {
@@ -234,7 +255,7 @@ pack() {
   cp "$work/results/summary.txt" "$out/"
 }
 
-export -f "${STAGES[@]}" sanitize unavailable
+export -f "${STAGES[@]}" sanitize unavailable measure
 export PYTHON wheel work device rehearse UNAVAILABLE
 failed=0 built=1
 machine 2>/dev/null | tee "$work/results/summary.txt"
