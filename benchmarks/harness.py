@@ -30,7 +30,7 @@ import torch
 import torch._functorch.config
 from torch import Tensor
 
-INFRASTRUCTURE = {"__init__", "harness", "picture", "pillow_views", "rows"}
+INFRASTRUCTURE = {"__init__", "harness", "picture", "pillow_views", "records", "rows"}
 MODES = ("forward", "backward", "both")
 EMPTY_CALL = "empty call"
 WALL, DEVICE = CLOCKS = ("wall", "device")

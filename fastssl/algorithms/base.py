@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from fastssl.algorithms.contrastive import Contrastive
@@ -77,6 +78,9 @@ class Algorithm(nn.Module):
         if muscle is not None:
             self.needs_unlabeled = True
             self.hard_views = muscle.hard_views
+            self.register_buffer(
+                "muscle_weight", torch.tensor(muscle.weight(epoch=0), dtype=torch.float64)
+            )
         self.propagation = None
         if propagation is not None:
             self.needs_unlabeled = True
@@ -103,7 +107,7 @@ class Algorithm(nn.Module):
         if self.propagation is not None:
             loss = replace(loss, terms=loss.terms | self.propagation.terms())
         if self.muscle is not None:
-            loss = self.muscle(loss, logits, self.ranks)
+            loss = self.muscle(loss, logits, self.muscle_weight, self.ranks)
         if self.contrastive is not None:
             loss = self.contrastive(loss, self.projection(features))
         return loss
@@ -118,12 +122,18 @@ class Algorithm(nn.Module):
         return self.network
 
     def supervised_loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        """l_s of the weak views, given their logits [B,C], from real labels or propagated ones."""
-        if self.propagation is not None:
-            return self.propagation(logits, batch.labels, batch.index)
-        L, B = len(batch.labels), len(logits)
-        l_s = supervised(logits[:L], batch.labels)
-        return l_s * (L / B) if self.divides_by_batch else l_s
+        """l_s from real labels or propagated ones, given the student's logits [V,B,C].
+
+        Of the weak views; with `muscle.supervise_hard` real labels count for the hard ones too.
+        """
+        if self.propagation is not None and self.propagation.is_second_stage:
+            return self.propagation(logits[0], batch.index)
+        L, B = len(batch.labels), logits.shape[1]
+        every = self.muscle is not None and self.muscle.supervise_hard
+        own = logits[:, :L] if every else logits[:1, :L]
+        l_s = supervised(own.flatten(0, 1), batch.labels.repeat(len(own)))
+        divides = self.divides_by_batch or self.propagation is not None
+        return l_s * (L / B) if divides else l_s
 
     def predict(self, images: Tensor) -> Tensor:
         """Logits [N,C] of the network the paper evaluates, for normalised images [N,K,H,W]."""
@@ -144,6 +154,8 @@ class Algorithm(nn.Module):
 
     def before_epoch(self, state: State) -> None:
         """Called before the first step of each pass over the images, and of each stage."""
+        if self.muscle is not None:
+            self.muscle_weight.fill_(self.muscle.weight(state.epoch))
         if self.propagation is not None:
             self.propagation.before_epoch(state, self.network)
 

@@ -64,7 +64,7 @@ class FixMatch(Algorithm):
     def objective(self, logits: Tensor, batch: Batch) -> Loss:
         """l_s of the labeled rows and l_p of the others, given logits [V,B,C]."""
         L = len(batch.labels)
-        l_s = self.supervised_loss(logits[0], batch)
+        l_s = self.supervised_loss(logits, batch)
         l_p, kept = pseudo_label(logits[0, L:], logits[1:, L:], self.config.threshold)
         return Loss(
             l_s + self.config.weight * l_p,

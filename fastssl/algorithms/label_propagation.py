@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from fastssl import ops
 from fastssl.algorithms.state import State, TrainingImages
 from fastssl.errors import InputError
-from fastssl.objectives.supervised import supervised
 
 
 @dataclass(frozen=True)
@@ -58,12 +57,9 @@ class LabelPropagation(nn.Module):
         self.is_second_stage = False  # the buffer on the host, where no step waits for it
         self.register_load_state_dict_post_hook(_read_stage)
 
-    def forward(self, logits: Tensor, labels: Tensor, index: Tensor) -> Tensor:
-        """l_s of logits [B,C] of the weak views, given labels [L] and the rows' positions [B]."""
-        if self.is_second_stage:
-            return ops.weighted_cross_entropy(logits, self.labels[index], self.weights[index])
-        L, B = len(labels), len(logits)
-        return supervised(logits[:L], labels) * (L / B)
+    def forward(self, logits: Tensor, index: Tensor) -> Tensor:
+        """The second stage's l_s of logits [B,C] of the weak views of rows at positions [B]."""
+        return ops.weighted_cross_entropy(logits, self.labels[index], self.weights[index])
 
     def terms(self) -> dict[str, Tensor]:
         """For the log: the mean weight of an image, and how many the labels reach."""

@@ -69,7 +69,7 @@ class MeanTeacher(Algorithm):
         V = len(logits)
         with torch.no_grad():
             target, _ = self.teacher(batch.views[V])
-        l_s = self.supervised_loss(logits[0], batch)
+        l_s = self.supervised_loss(logits, batch)
         l_c = consistency(target.expand_as(logits).flatten(0, 1), logits.flatten(0, 1))
         return Loss(
             l_s + self.consistency_weight * l_c,

@@ -32,5 +32,5 @@ class Supervised(Algorithm):
 
     def objective(self, logits: Tensor, batch: Batch) -> Loss:
         """l_s, given logits [V,B,C]."""
-        l_s = self.supervised_loss(logits[0], batch)
+        l_s = self.supervised_loss(logits, batch)
         return Loss(l_s, {"supervised": l_s.detach()})

@@ -104,7 +104,7 @@ def test_the_loss_is_the_weighted_sum_over_the_whole_batch():
     expected = 0.0
     for row, i in zip(logits, index.tolist(), strict=True):
         expected -= propagation.weights[i] * row.softmax(0)[propagation.labels[i]].log() / 5
-    torch.testing.assert_close(propagation(logits, torch.tensor([0, 2]), index), expected)
+    torch.testing.assert_close(propagation(logits, index), expected)
 
 
 def test_rows_that_no_label_reaches_and_classes_without_rows_count_nothing():
@@ -118,7 +118,7 @@ def test_rows_that_no_label_reaches_and_classes_without_rows_count_nothing():
     assert torch.equal(propagation.weights[8:], torch.zeros(N - 8, dtype=torch.float64))
     assert propagation.weights.isfinite().all()
     logits = torch.randn(6, C, dtype=torch.float64, requires_grad=True)
-    loss = propagation(logits, labels[:0], torch.arange(8, 14))
+    loss = propagation(logits, torch.arange(8, 14))
     loss.backward()
     assert loss == 0
     assert not logits.grad.any()
@@ -147,7 +147,7 @@ def test_features_are_taken_in_evaluation_mode_and_training_goes_on():
     assert network.training
 
 
-def test_the_first_stage_looks_at_no_image_and_divides_by_the_batch():
+def test_the_first_stage_looks_at_no_image():
     propagation = LabelPropagation(LabelPropagationConfig(), N)
 
     def unread():
@@ -156,9 +156,14 @@ def test_the_first_stage_looks_at_no_image_and_divides_by_the_batch():
     images = TrainingImages(torch.arange(N), torch.zeros(N, dtype=torch.int64), unread)
     propagation.before_epoch(State(step=0, epoch=0, stage=0, images=images), Identity())
     assert propagation.terms() == {}
-    logits, labels = torch.randn(6, C), torch.tensor([0, 2])
-    expected = -sum(logits[i].log_softmax(0)[y] for i, y in enumerate(labels)) / 6
-    torch.testing.assert_close(propagation(logits, labels, torch.arange(6)), expected)
+
+
+def test_the_first_stage_divides_by_the_batch():
+    algorithm = Supervised(Identity(), SupervisedConfig(), None, N, LabelPropagationConfig(k=K))
+    logits, labels = torch.randn(2, 6, C), torch.tensor([0, 2])
+    batch = Batch(torch.empty(0), labels, torch.arange(6))
+    expected = -sum(logits[0, i].log_softmax(0)[y] for i, y in enumerate(labels)) / 6
+    torch.testing.assert_close(algorithm.supervised_loss(logits, batch), expected)
 
 
 def test_a_loaded_state_is_in_the_stage_it_was_saved_in():
@@ -168,7 +173,7 @@ def test_a_loaded_state_is_in_the_stage_it_was_saved_in():
     loaded = LabelPropagation(config, N).double()
     loaded.load_state_dict(saved.state_dict())
     logits, index = torch.randn(5, C, dtype=torch.float64), torch.arange(5)
-    assert torch.equal(loaded(logits, index[:0], index), saved(logits, index[:0], index))
+    assert torch.equal(loaded(logits, index), saved(logits, index))
     loaded.load_state_dict(LabelPropagation(config, N).double().state_dict())
     assert loaded.terms() == {}
 

@@ -4,13 +4,14 @@ V views, B rows of which L are labeled, C classes.
 """
 
 import copy
+import math
 
 import pytest
 import torch
 from plain_losses import information, probabilities
 from torch import nn
 
-from fastssl.algorithms.base import Algorithm, Batch
+from fastssl.algorithms.base import Algorithm, Batch, State
 from fastssl.algorithms.loss import Loss
 from fastssl.algorithms.muscle import Muscle
 from fastssl.algorithms.supervised import Supervised, SupervisedConfig
@@ -60,6 +61,27 @@ def test_loss_and_gradient_are_the_papers(network, batch, alpha):
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-8, atol=1e-11)
 
 
+def test_the_hard_views_count_for_the_labels_where_that_is_wanted(network, batch):
+    algorithm = muscle(copy.deepcopy(network), supervise_hard=True)
+    p = probabilities(network, batch.views)
+    l_s = -sum(p[v, i, y].log() for v in range(V) for i, y in enumerate(batch.labels)) / (V * L)
+    loss = algorithm.loss(batch)
+    torch.testing.assert_close(loss.terms["supervised"], l_s, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(loss.total, l_s - information(p), rtol=1e-10, atol=1e-12)
+
+
+def test_the_weight_rises_in_the_first_epochs(network, batch):
+    algorithm = muscle(network, alpha=0.7, ramp_epochs=8)
+    for epoch in (0, 2, 8, 20):
+        algorithm.before_epoch(State(step=0, epoch=epoch))
+        loss = algorithm.loss(batch)
+        weight = 0.7 * math.exp(-5 * (1 - min(epoch, 8) / 8) ** 2)
+        expected = loss.terms["supervised"] - weight * loss.terms["mutual_information"]
+        torch.testing.assert_close(loss.total, expected, rtol=1e-12, atol=1e-14)
+    again = muscle(copy.deepcopy(network), alpha=0.7, ramp_epochs=8)
+    assert again.muscle_weight == pytest.approx(0.7 * math.exp(-5))  # as before any epoch
+
+
 def test_all_views_are_one_batch_norm_batch(network, batch):
     algorithm = muscle(copy.deepcopy(network))
     algorithm.loss(batch)
@@ -95,7 +117,12 @@ def test_a_persons_own_algorithm_takes_the_term(network, batch):
 
 @pytest.mark.parametrize(
     ("values", "message"),
-    [({"alpha": -1.0}, "alpha"), ({"alpha": float("nan")}, "alpha"), ({"hard_views": 0}, "views")],
+    [
+        ({"alpha": -1.0}, "alpha"),
+        ({"alpha": float("nan")}, "alpha"),
+        ({"hard_views": 0}, "views"),
+        ({"ramp_epochs": -1.0}, "ramp_epochs"),
+    ],
 )
 def test_impossible_settings_are_refused(values, message):
     with pytest.raises(InputError, match=message):
