@@ -248,7 +248,7 @@ def test_an_existing_run_stays_as_it_is(refused, trained):
     for change, message in [
         (("--resume", "--steps", "50"), "the run has steps = 40, not 50"),
         (("--resume", "--seed", "1"), "the run has seed = 0, not 1"),
-        (("--resume", "--set", "muscle.alpha=2"), "the run has muscle.alpha = 1.0, not 2.0"),
+        (("--resume", "--set", "muscle.alpha=3"), "the run has muscle.alpha = 2.0, not 3.0"),
         (
             ("--resume", "--set", "views.hard.n=1", "--set", "views.hard.policy=rand_augment"),
             "the run has views.hard.policy = digits, not rand_augment",
