@@ -14,11 +14,11 @@ Result: test accuracy in % over seeds 0 to 4, mean ± std (`fastssl reproduce di
     mean-teacher                          79.56 ± 3.11   91.56 ± 2.30
     fixmatch                              89.22 ± 4.90   96.17 ± 0.72
     mean-teacher+label-propagation        92.39 ± 5.98   97.56 ± 1.39
-    muscle                                95.22 ± 3.71   98.00 ± 0.80
-    muscle+label-propagation              91.11 ± 8.61   97.94 ± 1.25
-    muscle+mean-teacher                   92.56 ± 6.46   97.89 ± 1.46
-    muscle+fixmatch                       94.78 ± 4.21   98.50 ± 1.42
-    muscle+mean-teacher+label-propagation 86.17 ± 21.25   97.67 ± 0.97
+    muscle                                95.22 ± 3.71   98.50 ± 1.81
+    muscle+label-propagation              91.11 ± 8.61   98.28 ± 1.48
+    muscle+mean-teacher                   92.56 ± 6.46   97.89 ± 1.45
+    muscle+fixmatch                       94.78 ± 4.21   98.56 ± 1.46
+    muscle+mean-teacher+label-propagation 86.17 ± 21.25   98.39 ± 1.54
 
 By seed, 20 labels: muscle 94.72, 95.83, 98.33, 98.06, 89.17; muscle+label-propagation 96.11, 95.83,
 99.44, 79.17, 85.00; muscle+mean-teacher+label-propagation 95.83, 95.83, 98.33, 48.33, 92.50. Where
