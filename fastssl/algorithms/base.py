@@ -78,9 +78,8 @@ class Algorithm(nn.Module):
         if muscle is not None:
             self.needs_unlabeled = True
             self.hard_views = muscle.hard_views
-            self.register_buffer(
-                "muscle_weight", torch.tensor(muscle.weight(epoch=0), dtype=torch.float64)
-            )
+            weight = torch.tensor(muscle.weight(epoch=0), dtype=network.head.weight.dtype)
+            self.register_buffer("muscle_weight", weight)
         self.propagation = None
         if propagation is not None:
             self.needs_unlabeled = True

@@ -42,6 +42,6 @@ class Muscle:
         """The loss with the term of all processes' rows, given logits [V,B,C] of the views."""
         information = mutual_information(logits[0], logits[1:], group=ranks.group)
         return Loss(
-            loss.total - weight.to(information.dtype) * information,
+            loss.total - weight * information,
             loss.terms | {"mutual_information": information.detach()},
         )
