@@ -178,7 +178,7 @@ def comparable(dtype: torch.dtype) -> torch.dtype:
     """In which implementations must agree before they are timed in a dtype.
 
     In bfloat16 plain PyTorch rounds every step, and may be nowhere near: its mutual information of
-    (4096, 100) is 10 times too small.
+    (4096, 100) is 0.0165, not 0.0087.
     """
     return torch.float32 if dtype.itemsize < 4 else dtype
 
