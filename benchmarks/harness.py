@@ -227,11 +227,11 @@ def time_in_turns(
     samples = {}
     for each in implementations:
         call = prepare(each, mode)
-        first = _wall_ms(call, 1, device)  # with what happens only once, little in a long call
-        once = first if first > 100 * sample_ms else _wall_ms(call, 1, device)
+        first = wall_ms(call, 1, device)  # with what happens only once, little in a long call
+        once = first if first > 100 * sample_ms else wall_ms(call, 1, device)
         repeats = max(1, round(sample_ms / once))
         if clock == WALL:
-            samples[each.name] = functools.partial(_wall_ms, call, repeats, device)
+            samples[each.name] = functools.partial(wall_ms, call, repeats, device)
         else:
             samples[each.name] = _recorded(call, repeats)
     times: dict[str, list[float]] = {name: [] for name in samples}
@@ -242,7 +242,7 @@ def time_in_turns(
     return times
 
 
-def _wall_ms(call: Callable[[], object], repeats: int, device: torch.device) -> float:
+def wall_ms(call: Callable[[], object], repeats: int, device: torch.device) -> float:
     """Milliseconds a call, of so many called from Python."""
     start = time.perf_counter()
     for _ in range(repeats):

@@ -61,14 +61,13 @@ def bench(
 
     if unknown := set(names) - set(harness.names()):
         raise InputError(f"OP is {min(unknown)!r}; expected one of {', '.join(harness.names())}")
-    where, kind = torch.device(device), getattr(torch, dtype)
+    if plot:  # rows of a GPU too, where there is none
+        return _plot(out or rows.RESULTS / f"{device.partition(':')[0]}.csv")
+    where, kind = resolve_device(device), getattr(torch, dtype)
     names = names or harness.names_of(kind)
     chosen = {name: _cases(name, case, where, kind) for name in names}
     if out is None and rows.RESULTS.is_dir():
         out = rows.RESULTS / f"{where.type}.csv"
-    if plot:
-        return _plot(out)
-    where = resolve_device(device)
     torch.set_num_threads(threads)
     run = rows.Run.now(where)
     click.echo(f"{run.device}, {threads} thread(s), torch {run.torch}")
@@ -176,10 +175,10 @@ def _table(new: "list[Row]") -> str:
     return title + aligned(table, right=range(1, 2 * len(modes) + 1))
 
 
-def _plot(results: Path | None) -> None:
+def _plot(results: Path) -> None:
     from fastssl.benchmarks import picture, rows
 
-    if results is None or not results.exists():
+    if not results.exists():
         raise InputError(f"out: there are no rows in {results}; `fastssl bench` makes them")
     picture.draw(rows.read(results), results.with_suffix(".png"))
     click.echo(f"plot: {results.with_suffix('.png')}")

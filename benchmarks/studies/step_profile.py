@@ -7,25 +7,15 @@ of each image four views for the student and one for the teacher; on the CPU MUS
 """
 
 import argparse
-import time
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
 from fastssl.benchmarks import training_step
+from fastssl.benchmarks.harness import wall_ms
 from fastssl.training.step import COMPILERS
 
 WARM_UP, LISTED = 10, 25
-
-
-def seconds_a_step(step, steps: int, device: torch.device) -> float:
-    """Wall time of steps that follow each other, as in a run."""
-    began = time.perf_counter()
-    for _ in range(steps):
-        step()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return (time.perf_counter() - began) / steps
 
 
 def main() -> None:
@@ -43,17 +33,17 @@ def main() -> None:
     step = training_step.our_step(arguments.rows, 32, device, dtype, arguments.compile)
     for _ in range(WARM_UP):
         step()
-    seconds = seconds_a_step(step, arguments.steps, device)
-    print(f"{1e3 * seconds:.3f} ms a step, {1 / seconds:.1f} steps/s, compile {arguments.compile}")
+    own = wall_ms(step, arguments.steps, device)
+    print(f"{own:.3f} ms a step, {1e3 / own:.1f} steps/s, compile {arguments.compile}")
 
     kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
     profiled = max(1, arguments.steps // 10)
     with profile(activities=kinds) as found:
-        seconds_a_step(step, profiled, device)
+        wall_ms(step, profiled, device)
     averages = found.key_averages()
     if on_gpu:
-        busy = sum(event.self_device_time_total for event in averages) / 1e6 / profiled
-        print(f"device busy {1e3 * busy:.3f} ms a step, {100 * busy / seconds:.1f} % of its time")
+        busy = sum(event.self_device_time_total for event in averages) / 1e3 / profiled
+        print(f"device busy {busy:.3f} ms a step, {100 * busy / own:.1f} % of its time")
     order = "self_device_time_total" if on_gpu else "self_cpu_time_total"
     print(averages.table(sort_by=order, row_limit=LISTED, max_name_column_width=60))
 

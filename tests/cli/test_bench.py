@@ -53,6 +53,7 @@ def test_committed_rows_can_be_drawn(tmp_path):
 
 def test_bad_input(refused, tmp_path):
     assert "expected one of" in refused("bench", "no_such_op")
+    assert "device" in refused("bench", "entropy", "--device", "tpu")
     message = refused("bench", "diffuse", "--dtype", "bfloat16")
     assert "--dtype is bfloat16; diffuse expects float32, float64" in message
     for case in ("8", "8x", "8x0", "8xa", "1x2x3"):

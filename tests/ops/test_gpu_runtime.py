@@ -163,7 +163,7 @@ def test_beyond_31_bits_weighted_cross_entropy(device, many):
 
 
 def test_beyond_31_bits_joint_distribution(device, many):
-    a = normal(many, C, device=device)
+    a = normal(many, C, device=device, scale=4)  # views that agree: of others I is all rounding
     b = a + normal(many, C, device=device)
     weight = torch.randn(C, C, device=device)
     joint = ops.joint_distribution(a, b)
@@ -172,7 +172,7 @@ def test_beyond_31_bits_joint_distribution(device, many):
     independent = joint.sum(0) * joint.sum(1, keepdim=True)
     expected = (joint * (joint / independent).log()).sum()
     information = ops.mutual_information(a, b).double()
-    torch.testing.assert_close(information, expected, rtol=2e-2, atol=1e-3)
+    torch.testing.assert_close(information, expected, rtol=1e-3, atol=0)
 
 
 @pytest.mark.parametrize("name", ["softmax_hessian_product", "unit_perturbation"])
