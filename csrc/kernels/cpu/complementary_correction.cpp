@@ -84,7 +84,12 @@ struct Block {
     for (auto m : {&raw, &delta, &grad, &grad_raw}) *m = carver.matrix(rows, shape.C);
     for (auto m : {&features, &grad_features}) *m = carver.matrix(rows, shape.D);
     for (auto m : {&first, &grad_first}) *m = carver.matrix(rows, shape.outputs[kFeature1]);
-    for (auto m : {&joined, &grad_joined}) *m = carver.matrix(rows, joined_columns);
+    for (auto m : {&joined, &grad_joined}) {
+      *m = carver.matrix(rows, joined_columns);
+      // The last vector of a row reaches past both halves.
+      if (m->data != nullptr)
+        std::fill_n(m->data, round_up(rows, tile<acc>().rows) * m->ld, acc(0));
+    }
     for (auto m : {&join, &grad_join}) *m = carver.matrix(rows, shape.outputs[kJoin]);
   }
   Matrix<acc> raw, features, first, joined, join, delta;
