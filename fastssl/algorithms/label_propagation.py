@@ -25,6 +25,7 @@ class LabelPropagationConfig:
     alpha: float = 0.99  # share that an image takes from its neighbours
     tolerance: float = 1e-6  # of the diffusion
     max_iterations: int = 20
+    most_class_weight: float | None = None  # where ζ is cut off, for a class that few labels reach
 
     def __post_init__(self) -> None:
         for key, holds, expected in (
@@ -34,6 +35,11 @@ class LabelPropagationConfig:
             ("alpha", 0 <= self.alpha < 1, "0 or more, below 1"),
             ("tolerance", 0 <= self.tolerance < math.inf, "a finite number, 0 or more"),
             ("max_iterations", self.max_iterations >= 1, "1 or more"),
+            (
+                "most_class_weight",
+                self.most_class_weight is None or 1 <= self.most_class_weight < math.inf,
+                "a finite number, 1 or more, or none",
+            ),
         ):
             if not holds:
                 raise InputError(f"propagation.{key}: {getattr(self, key)}; expected {expected}")
@@ -98,7 +104,10 @@ class LabelPropagation(nn.Module):
             tolerance=config.tolerance,
             max_iterations=config.max_iterations,
         )
-        weights = found.weights * found.class_weights[found.labels]
+        class_weights = found.class_weights
+        if config.most_class_weight is not None:
+            class_weights = class_weights.clamp_max(config.most_class_weight)
+        weights = found.weights * class_weights[found.labels]
         self.weights.zero_()
         self.weights[images.index] = weights.to(self.weights.dtype)
         self.labels[images.index] = found.labels

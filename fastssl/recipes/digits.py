@@ -6,29 +6,30 @@ Command:
 
 Cost: about 30 s (muscle) and 3 s (supervised) on one core of a 2026 server processor.
 
-Result: test accuracy in % over seeds 0 to 4, mean ± std (`fastssl reproduce digits`)
+Result: test accuracy in %, mean ± std over seeds 0 to 9 (20 labels) and 0 to 4 (50 labels), from
+`fastssl reproduce digits --seeds 10`:
 
     labels                                          20             50
-    supervised                            81.28 ± 4.72   92.56 ± 1.56
-    label-propagation                     95.39 ± 1.46   97.28 ± 1.71
-    mean-teacher                          79.56 ± 3.11   91.56 ± 2.30
-    fixmatch                              89.22 ± 4.90   96.17 ± 0.72
-    mean-teacher+label-propagation        92.39 ± 5.98   97.56 ± 1.39
-    muscle                                95.22 ± 3.71   98.50 ± 1.81
-    muscle+label-propagation              91.11 ± 8.61   98.28 ± 1.48
-    muscle+mean-teacher                   92.56 ± 6.46   97.89 ± 1.45
-    muscle+fixmatch                       94.78 ± 4.21   98.56 ± 1.46
-    muscle+mean-teacher+label-propagation 86.17 ± 21.25   98.39 ± 1.54
+    supervised                            82.00 ± 4.16   93.11 ± 0.84
+    label-propagation                     95.67 ± 1.37   97.94 ± 0.46
+    mean-teacher                          86.33 ± 4.19   96.50 ± 1.63
+    fixmatch                              89.14 ± 3.80   96.00 ± 0.99
+    mean-teacher+label-propagation        95.58 ± 1.48   97.56 ± 1.42
+    muscle                                95.78 ± 2.76   98.50 ± 1.81
+    muscle+label-propagation              93.69 ± 6.05   98.56 ± 1.61
+    muscle+mean-teacher                   94.78 ± 3.43   98.17 ± 1.69
+    muscle+fixmatch                       95.64 ± 3.19   98.56 ± 1.46
+    muscle+mean-teacher+label-propagation 94.58 ± 3.61   97.89 ± 1.66
 
-By seed, 20 labels: muscle 94.72, 95.83, 98.33, 98.06, 89.17; muscle+label-propagation 96.11, 95.83,
-99.44, 79.17, 85.00; muscle+mean-teacher+label-propagation 95.83, 95.83, 98.33, 48.33, 92.50. Where
-l_s is divided by the batch, an eighth of which is labeled, MUSCLE still takes one class for another
-on some draws. Rows without MUSCLE at 50 labels are from before batch_norm_leaky_relu changed the
-rounding.
+By seed, 20 labels: muscle 94.72, 95.83, 98.33, 98.06, 89.17, 95.56, 96.94, 95.56, 98.89, 94.72;
+muscle+label-propagation 79.17 and 87.22 on seeds 3 and 4, 94.72 to 99.44 on the others. Where l_s
+is divided by the batch, an eighth of which is labeled, MUSCLE still takes one class for another on
+some draws. Over 37 others (of seeds 10 to 54, 200 images held out, no cut of zeta)
+label-propagation has 94.46 and muscle+label-propagation 96.61, 2.1 ± 0.6 more.
 
 Not a setting of the papers: the data set is embedded, so that a first run needs no download. Views,
 network, steps, rows and weight decay are ours, chosen on a validation part of the training images
-(`--validation 200`, seeds 10 to 28), never on the test images. So are three settings of MUSCLE's
+(`--validation 200`, seeds from 10 on), never on the test images. So are three settings of MUSCLE's
 term. l_s is of the hard views too, where the papers have the weak one alone, and the weight of the
 mutual information rises to 2 over the first 20 of 41 epochs: from two labels a class it else takes
 one class's images for another's before the labels are learned. Accuracy in % on the training
@@ -63,17 +64,37 @@ over seeds 10 and 11:
     muscle+fixmatch                        96.50   97.00   97.25
     muscle+mean-teacher+label-propagation  96.00   94.75   83.25
 
+How many of a step's 128 rows are labeled was chosen likewise, at these rates, over seeds 10 to 14
+and 28:
+
+    labeled rows                              16      64
+    supervised                             85.58   84.42
+    label-propagation                      95.33   88.67
+    mean-teacher                           84.00   87.25
+    fixmatch                               91.50   91.42
+    mean-teacher+label-propagation         97.33   96.08
+    muscle+mean-teacher                    92.50   95.42
+    muscle+mean-teacher+label-propagation  95.33   96.67
+
+muscle has 97.25 with 16 and, over four of them, 95.50 with 64; muscle+label-propagation, over seeds
+15 to 24, 97.50 and 95.05. muscle+fixmatch was not tried with 64.
+
 Rows with label propagation raise the rate over a fifth of each stage; without that the second stage
-begins by unlearning the first. mean-teacher's best stands at the grid's edge; muscle+mean-teacher
-and muscle+fixmatch keep 0.1 and 0.2, one image of 400 behind. All algorithms take the same steps,
-batches, views and, but for the warm-up, schedule; supervised looks at the labeled rows of the weak
-view alone. Mean Teacher's weight and FixMatch's decay were chosen on one draw (seed 10).
+begins by unlearning the first. They cut off a class's weight, too. Where the first stage takes one
+class for another, no image but the class's own two is given its label; zeta then is 72 and these
+two outweigh a batch of the others: one run in ten fell to 15 % within ten steps. mean-teacher's
+best rate stands at the grid's edge; muscle+mean-teacher and muscle+fixmatch keep 0.1 and 0.2, one
+image of 400 behind. All algorithms take the same steps of 128 rows, views and, but for the warm-up,
+schedule; supervised looks at the labeled rows of the weak view alone. Mean Teacher's weight and
+FixMatch's decay were chosen on one draw (seed 10).
 
 With two labels a class the draw decides much, and kernels that round otherwise can turn a run. Many
-unlabeled rows a step (112 of 128; the papers take half) and a strong weight decay helped on the
-validation part; 240 rows, 20 labeled ones, another pooling, dropout, images of 16x16, RandAugment,
-more translation, a start without labels, the best of several initialisations by mutual information
-and more steps did not.
+unlabeled rows a step (the papers take half) and a strong weight decay helped on the validation
+part; 240 rows, 20 labeled ones, another pooling, dropout, images of 16x16, RandAugment, more
+translation, a start without labels, the best of several initialisations by mutual information and
+more steps did not. For muscle+label-propagation neither did 32 labeled rows, a weight of 0.5 at
+twice the rate, a ramp of 40 epochs, or a first stage of 0.3 or 0.7 of the steps (92.08, 89.25,
+86.17, 90.83 and 90.92 over seeds 12, 23, 24, 28, 29 and 36, against 93.00).
 """
 
 from dataclasses import replace
@@ -101,8 +122,15 @@ LEARNING_RATE = {  # 0.2 for all others
     "muscle+mean-teacher": 0.1,
     "muscle+mean-teacher+label-propagation": 0.1,
 }
+ROWS = 128  # a step
+LABELED_ROWS = {  # of them; 16 for all others
+    "mean-teacher": 64,
+    "muscle+mean-teacher": 64,
+    "muscle+mean-teacher+label-propagation": 64,
+}
 FIXMATCH_DECAY = 0.97  # 0.999 needs more than these 500 steps to forget the random start
 WARMUP = 0.2  # of a stage: the full rate at once makes the second unlearn the first
+MOST_CLASS_WEIGHT = 5.0  # a class that only its own two images reach would weigh 72
 MUSCLE = {"alpha": 2.0, "ramp_epochs": 20.0, "supervise_hard": True}  # see above
 TEACHER_WEIGHT = 10.0  # the papers' 100 goes with a cross entropy of half the rows, not an eighth
 
@@ -116,11 +144,16 @@ def recipe(algorithm: str) -> Config:
     if isinstance(config, MeanTeacherConfig):
         config = replace(config, weight=TEACHER_WEIGHT)
     muscle = known.muscle and replace(known.muscle, **MUSCLE)
+    propagation = known.propagation and replace(
+        known.propagation, most_class_weight=MOST_CLASS_WEIGHT
+    )
+    labeled = LABELED_ROWS.get(algorithm, 16)
     return Config.of(
         algorithm,
         algorithm=config,
         muscle=muscle,
-        data=DataConfig(source="digits", labeled_rows=16, unlabeled_rows=112),
+        propagation=propagation,
+        data=DataConfig(source="digits", labeled_rows=labeled, unlabeled_rows=ROWS - labeled),
         views=ViewsConfig(
             weak=Digits(rotate=15, scale=0.15, shear=0.15, translate=1, noise=0.02),
             hard=Digits(rotate=30, scale=0.3, shear=0.3, translate=1, noise=0.1),

@@ -124,6 +124,20 @@ def test_rows_that_no_label_reaches_and_classes_without_rows_count_nothing():
     assert not logits.grad.any()
 
 
+def test_the_weight_of_a_class_ends_where_it_is_cut_off():
+    features = torch.eye(2, dtype=torch.float64)[torch.tensor([0] * 2 + [1] * (N - 2))]
+    labels = torch.tensor([0, -1, 1] + [-1] * (N - 3))
+    free, cut = (
+        second_stage(features, labels, num_classes=2, most_class_weight=most)
+        for most in (None, 3.0)
+    )
+    assert torch.equal(free.labels, cut.labels)
+    rare = free.labels == 0
+    assert free.weights[rare].tolist() == [N / 2 / 2] * 2  # the formula's: 3.5
+    assert cut.weights[rare].tolist() == [3.0] * 2
+    assert torch.equal(free.weights[~rare], cut.weights[~rare])
+
+
 def test_images_that_are_held_out_stay_out():
     features = torch.randn(10, D, dtype=torch.float64) + 1.0
     labels = torch.tensor([0, 1, 2] + [-1] * 7)
@@ -218,6 +232,8 @@ def test_the_second_stage_needs_the_images():
         {"alpha": 1.0},
         {"tolerance": -1e-6},
         {"max_iterations": 0},
+        {"most_class_weight": 0.5},
+        {"most_class_weight": math.inf},
     ],
 )
 def test_impossible_settings_are_refused(values):
