@@ -25,7 +25,7 @@ class LabelPropagationConfig:
     alpha: float = 0.99  # share that an image takes from its neighbours
     tolerance: float = 1e-6  # of the diffusion
     max_iterations: int = 20
-    most_class_weight: float | None = None  # where ζ is cut off, for a class that few labels reach
+    max_class_weight: float | None = None  # where ζ is cut off, for a class that few labels reach
 
     def __post_init__(self) -> None:
         for key, holds, expected in (
@@ -36,8 +36,8 @@ class LabelPropagationConfig:
             ("tolerance", 0 <= self.tolerance < math.inf, "a finite number, 0 or more"),
             ("max_iterations", self.max_iterations >= 1, "1 or more"),
             (
-                "most_class_weight",
-                self.most_class_weight is None or 1 <= self.most_class_weight < math.inf,
+                "max_class_weight",
+                self.max_class_weight is None or 1 <= self.max_class_weight < math.inf,
                 "a finite number, 1 or more, or none",
             ),
         ):
@@ -105,8 +105,8 @@ class LabelPropagation(nn.Module):
             max_iterations=config.max_iterations,
         )
         class_weights = found.class_weights
-        if config.most_class_weight is not None:
-            class_weights = class_weights.clamp_max(config.most_class_weight)
+        if config.max_class_weight is not None:
+            class_weights = class_weights.clamp_max(config.max_class_weight)
         weights = found.weights * class_weights[found.labels]
         self.weights.zero_()
         self.weights[images.index] = weights.to(self.weights.dtype)

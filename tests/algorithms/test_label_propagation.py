@@ -128,8 +128,7 @@ def test_the_weight_of_a_class_ends_where_it_is_cut_off():
     features = torch.eye(2, dtype=torch.float64)[torch.tensor([0] * 2 + [1] * (N - 2))]
     labels = torch.tensor([0, -1, 1] + [-1] * (N - 3))
     free, cut = (
-        second_stage(features, labels, num_classes=2, most_class_weight=most)
-        for most in (None, 3.0)
+        second_stage(features, labels, num_classes=2, max_class_weight=most) for most in (None, 3.0)
     )
     assert torch.equal(free.labels, cut.labels)
     rare = free.labels == 0
@@ -232,8 +231,8 @@ def test_the_second_stage_needs_the_images():
         {"alpha": 1.0},
         {"tolerance": -1e-6},
         {"max_iterations": 0},
-        {"most_class_weight": 0.5},
-        {"most_class_weight": math.inf},
+        {"max_class_weight": 0.5},
+        {"max_class_weight": math.inf},
     ],
 )
 def test_impossible_settings_are_refused(values):

@@ -29,6 +29,13 @@ class Carver {
     taken_ += round_up(rows, tile_.rows) * ld;
     return {start_ == nullptr ? nullptr : start_ + at, ld};
   }
+  // For a matrix whose rows are read further than they are written.
+  Matrix<acc> zeros(int64_t rows, int64_t columns) {
+    const int64_t before = taken_;
+    const Matrix<acc> made = matrix(rows, columns);
+    if (start_ != nullptr) std::fill_n(made.data, taken_ - before, acc(0));
+    return made;
+  }
   int64_t taken() const { return taken_; }
 
  private:
@@ -84,12 +91,7 @@ struct Block {
     for (auto m : {&raw, &delta, &grad, &grad_raw}) *m = carver.matrix(rows, shape.C);
     for (auto m : {&features, &grad_features}) *m = carver.matrix(rows, shape.D);
     for (auto m : {&first, &grad_first}) *m = carver.matrix(rows, shape.outputs[kFeature1]);
-    for (auto m : {&joined, &grad_joined}) {
-      *m = carver.matrix(rows, joined_columns);
-      // The last vector of a row reaches past both halves.
-      if (m->data != nullptr)
-        std::fill_n(m->data, round_up(rows, tile<acc>().rows) * m->ld, acc(0));
-    }
+    for (auto m : {&joined, &grad_joined}) *m = carver.zeros(rows, joined_columns);
     for (auto m : {&join, &grad_join}) *m = carver.matrix(rows, shape.outputs[kJoin]);
   }
   Matrix<acc> raw, features, first, joined, join, delta;

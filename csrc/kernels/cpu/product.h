@@ -125,13 +125,13 @@ inline int64_t matrix_ld(const Tile& tile, int64_t columns) {
 }
 
 // to [columns, rows] = from [rows, columns] transposed, both in whole squares; rows of `to` end in
-// zeros to a whole vector. Nobody reads a product with what lies there, but where that is denormal
-// some processors take a hundred cycles over each.
+// zeros to a whole vector: nobody reads a product with what lies there, but some processors take
+// much longer over one with a denormal.
 template <class Isa, class acc>
 FASTSSL_INLINE void transpose_body(const Matrix<acc> from, int64_t rows, int64_t columns,
                                    const Matrix<acc> to) {
   using Row = typename VectorOf<acc, 4 * sizeof(acc)>::type;
-  const int64_t squares = round_up(rows, 4), vectors = round_up(rows, Simd<Isa, acc>::kLanes);
+  const int64_t squares = round_up(rows, 4), vectors = round_up(squares, Simd<Isa, acc>::kLanes);
   for (int64_t i = 0; i < rows; i += 4) {
     for (int64_t j = 0; j < columns; j += 4) {
       Row r[4];
@@ -150,7 +150,7 @@ FASTSSL_INLINE void transpose_body(const Matrix<acc> from, int64_t rows, int64_t
       for (int k = 0; k < 4; ++k) std::memcpy(to.data + (j + k) * to.ld + i, &t[k], sizeof(Row));
     }
   }
-  for (int64_t j = 0; squares < vectors && j < columns; ++j) {
+  for (int64_t j = 0; j < columns; ++j) {
     std::memset(to.data + j * to.ld + squares, 0, (vectors - squares) * sizeof(acc));
   }
 }
