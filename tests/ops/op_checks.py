@@ -1,12 +1,17 @@
 """What every op must satisfy, as functions that an op's test file calls on its own cases."""
 
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 
 import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+
+import fastssl
 
 
 def accumulation_eps(dtype: torch.dtype) -> float:
@@ -148,3 +153,26 @@ def check_allocations(
     slack = 1 << 15 if device.type == "cuda" else 0
     for got, want in zip(found, expected, strict=True):
         assert want <= got <= want + slack, f"{got} bytes allocated, expected {want}"
+
+
+CAPABILITIES = ("portable", "avx2", "avx512", "amx")
+
+
+def check_capability(capability: str, file: str, cases: str):
+    """Run a test file's cases again, on CPU kernels that this machine would not choose."""
+    own = fastssl.build_info()["cpu_capability"]
+    if CAPABILITIES.index(capability) >= CAPABILITIES.index(own):
+        pytest.skip(f"this machine's own is {own}")
+    program = """
+import sys, fastssl, pytest
+assert fastssl.build_info()["cpu_capability"] == sys.argv[1]
+sys.exit(pytest.main(sys.argv[2:]))
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", program, capability, "-q", file, "-k", cases],
+        env=os.environ | {"FASTSSL_CPU_CAPABILITY": capability},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    assert " passed" in run.stdout

@@ -1,13 +1,11 @@
 import itertools
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
 from op_checks import (
     accumulation_eps,
     check_allocations,
+    check_capability,
     check_compiles,
     check_dispatches,
     check_precision,
@@ -16,7 +14,6 @@ from op_checks import (
     non_contiguous,
 )
 
-import fastssl
 from fastssl.ops import complementary_correction
 from fastssl.ops.complementary_correction import (
     complementary_correction_reference,
@@ -247,17 +244,7 @@ def test_one_dispatch_each_way_and_nothing_kept(device):
 @pytest.mark.parametrize("capability", ["portable", "avx2"])
 def test_every_instruction_set(capability):
     """The precision cases again, on the kernels this machine would not choose."""
-    order = ["portable", "avx2", "avx512"]
-    if order.index(capability) >= order.index(fastssl.build_info()["cpu_capability"]):
-        pytest.skip(f"{capability} is this machine's own")
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", __file__, "-k", "test_precision and cpu-41x"],
-        env=os.environ | {"FASTSSL_CPU_CAPABILITY": capability},
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stdout[-3000:]
-    assert " passed" in run.stdout
+    check_capability(capability, __file__, "test_precision and cpu-41x")
 
 
 def test_errors():

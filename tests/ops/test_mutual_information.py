@@ -1,20 +1,17 @@
 import math
-import os
-import subprocess
-import sys
 
 import numpy as np
 import paired_logits
 import pytest
 import torch
 from op_checks import (
+    check_capability,
     check_compiles,
     check_precision,
     check_refuses_higher_derivatives,
     nats_floor,
 )
 
-import fastssl
 from fastssl.ops import mutual_information
 from fastssl.ops.mutual_information import mutual_information_reference
 
@@ -160,23 +157,10 @@ def test_threads_do_not_change_the_result():
     assert all(torch.equal(x, y) for x, y in zip(*found, strict=True))
 
 
-@pytest.mark.parametrize("capability", ["portable", "avx2"])
+@pytest.mark.parametrize("capability", ["portable", "avx2", "avx512"])
 def test_every_instruction_set(capability):
     """The precision cases again, on the kernels this machine would not choose."""
-    order = ["portable", "avx2", "avx512"]
-    if order.index(capability) >= order.index(fastssl.build_info()["cpu_capability"]):
-        pytest.skip(f"{capability} is this machine's own")
-    check = "import fastssl, sys; sys.exit(fastssl.build_info()['cpu_capability'] != sys.argv[1])"
-    env = os.environ | {"FASTSSL_CPU_CAPABILITY": capability}
-    assert subprocess.run([sys.executable, "-c", check, capability], env=env).returncode == 0
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", __file__, "-k", "test_precision and cpu-41x"],
-        env=env,
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stdout[-3000:]
-    assert " passed" in run.stdout
+    check_capability(capability, __file__, "test_precision and cpu-41x")
 
 
 def test_errors():

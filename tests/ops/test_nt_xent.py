@@ -1,14 +1,12 @@
 import itertools
 import math
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
 from op_checks import (
     accumulation_eps,
     check_allocations,
+    check_capability,
     check_compiles,
     check_dispatches,
     check_precision,
@@ -17,7 +15,6 @@ from op_checks import (
     non_contiguous,
 )
 
-import fastssl
 from fastssl.ops import nt_xent
 from fastssl.ops.nt_xent import nt_xent_reference
 
@@ -253,17 +250,7 @@ def test_one_dispatch_each_way_and_a_number_a_row_kept():
 @pytest.mark.parametrize("capability", ["portable", "avx2"])
 def test_every_instruction_set(capability):
     """The precision cases again, on the kernels this machine would not choose."""
-    order = ["portable", "avx2", "avx512"]
-    if order.index(capability) >= order.index(fastssl.build_info()["cpu_capability"]):
-        pytest.skip(f"{capability} is this machine's own")
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", __file__, "-k", "test_precision and cpu-"],
-        env=os.environ | {"FASTSSL_CPU_CAPABILITY": capability},
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stdout[-3000:]
-    assert " passed" in run.stdout
+    check_capability(capability, __file__, "test_precision and cpu-")
 
 
 def test_errors():

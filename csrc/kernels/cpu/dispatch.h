@@ -19,10 +19,11 @@ struct Avx512 {
   static constexpr int kBytes = 64, kRows = 8, kVectors = 3;
 };
 
-enum class Level { kPortable, kAvx2, kAvx512 };
+// kAmx is kAvx512 with a matrix unit (amx.h).
+enum class Level { kPortable, kAvx2, kAvx512, kAmx };
 
 // The best level of this processor, or the lower one that FASTSSL_CPU_CAPABILITY (portable, avx2,
-// avx512) asks for. Read once.
+// avx512, amx) asks for. Read once.
 Level level();
 const char* level_name();
 
@@ -48,6 +49,7 @@ const char* level_name();
   template <class... Arguments>                  \
   void name(Arguments... arguments) {            \
     switch (level()) {                           \
+      case Level::kAmx:                          \
       case Level::kAvx512:                       \
         return name##_avx512(arguments...);      \
       case Level::kAvx2:                         \

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "amx.h"
 #include "parallel.h"
 #include "product.h"
 #include "softmax.h"
@@ -25,6 +26,21 @@ FASTSSL_INLINE int64_t left_width(const Tile& tile, int64_t padded) {
   return is_one_vector(tile.lanes, padded) ? padded : tile.rows;
 }
 
+// pooled [count, padded] = softmax of rows n to n + count of logits [V, N, C], summed over views.
+template <class Isa, class scalar_t, class acc>
+FASTSSL_INLINE void pooled_softmax_rows(const Rows<scalar_t>& logits, int64_t n, int64_t count,
+                                        int64_t N, int64_t C, int64_t V, int64_t padded,
+                                        acc* pooled, acc* view) {
+  using simd = Simd<Isa, acc>;
+  softmax_rows<Isa>(logits, n, count, pooled, C, padded);
+  for (int64_t v = 1; v < V; ++v) {
+    softmax_rows<Isa>(logits, v * N + n, count, view, C, padded);
+    for (int64_t j = 0; j < count * padded; j += simd::kLanes) {
+      simd::store(pooled + j, simd::load(pooled + j) + simd::load(view + j));
+    }
+  }
+}
+
 // Packs the softmax of rows start + [begin, end) of logits [V, N, C], summed over views, for the
 // product: [panel][rows][width].
 template <class Isa, class scalar_t, class acc>
@@ -40,13 +56,7 @@ FASTSSL_INLINE void pack_probabilities_body(const Rows<scalar_t> logits, Side si
   for (int64_t n = begin; n < end; n += at_once) {
     const int64_t count = end - n < at_once ? end - n : at_once;
     acc* row = is_packed ? packed + n * padded : buffer;
-    softmax_rows<Isa>(logits, start + n, count, row, C, padded);
-    for (int64_t v = 1; v < V; ++v) {
-      softmax_rows<Isa>(logits, v * N + start + n, count, view, C, padded);
-      for (int64_t j = 0; j < count * padded; j += simd::kLanes) {
-        simd::store(row + j, simd::load(row + j) + simd::load(view + j));
-      }
-    }
+    pooled_softmax_rows<Isa>(logits, start + n, count, N, C, V, padded, row, view);
     if (is_packed) continue;
     if (side == Side::kLeft) {
       for (int64_t column = 0; column < C; column += tile.rows) {
@@ -104,34 +114,43 @@ void pack_symmetrized(const acc* matrix, int64_t C, const Tile& tile, acc* packe
   }
 }
 
-// t [rows, ld] = p [rows, padded] times the packed matrix [C, C]; rows is a multiple of the tile's.
-template <class Isa, class acc>
-FASTSSL_INLINE void multiply_rows(const acc* p, int64_t rows, int64_t C, int64_t padded,
-                                  const acc* packed, acc* t, int64_t ld) {
-  constexpr Tile tile = tile_of<Isa, acc>();
-  std::memset(t, 0, rows * ld * sizeof(acc));
-  for (int64_t k = 0; k < C; k += kDepth) {
-    const int64_t depth = C - k < kDepth ? C - k : kDepth;
-    for (int64_t column = 0; column < C; column += tile.columns) {
-      const int64_t width = panel_width(tile, C, column);
-      for (int64_t i = 0; i < rows; i += tile.rows) {
-        multiply_panel<Isa>(p + i * padded + k, padded, 1, packed + column * C + k * width, width,
-                            depth, t + i * ld + column, ld);
+// The symmetrized gradient [C, C] of the joint, packed as the right operand of a product in
+// vectors.
+template <class acc>
+struct PackedGradient {
+  const acc* packed;
+  int64_t C, padded;
+  template <class Isa>
+  static constexpr int64_t kRows = Isa::kRows;
+
+  // t [rows, padded] = p [rows, padded] times the gradient; rows is a multiple of the tile's.
+  template <class Isa>
+  FASTSSL_INLINE void multiply(const acc* p, int64_t rows, acc* t) const {
+    constexpr Tile tile = tile_of<Isa, acc>();
+    std::memset(t, 0, rows * padded * sizeof(acc));
+    for (int64_t k = 0; k < C; k += kDepth) {
+      const int64_t depth = C - k < kDepth ? C - k : kDepth;
+      for (int64_t column = 0; column < C; column += tile.columns) {
+        const int64_t width = panel_width(tile, C, column);
+        for (int64_t i = 0; i < rows; i += tile.rows) {
+          multiply_panel<Isa>(p + i * padded + k, padded, 1, packed + column * C + k * width, width,
+                              depth, t + i * padded + column, padded);
+        }
       }
     }
   }
-}
+};
 
 // Gradients of rows [begin, end), at most `block` of them. Buffers: probabilities [V + 2, block,
 // padded] and products [block, padded].
-template <class Isa, class scalar_t, class acc>
-FASTSSL_INLINE void gradient_rows_body(const acc* packed, acc scale, const Rows<scalar_t> logits_a,
-                                       const Rows<scalar_t> logits_b, scalar_t* grad_a,
-                                       scalar_t* grad_b, int64_t N, int64_t C, int64_t V,
-                                       int64_t padded, int64_t block, acc* probabilities,
+template <class Isa, class Gradient, class scalar_t, class acc>
+FASTSSL_INLINE void gradient_rows_body(const Gradient grad_joint, acc scale,
+                                       const Rows<scalar_t> logits_a, const Rows<scalar_t> logits_b,
+                                       scalar_t* grad_a, scalar_t* grad_b, int64_t N, int64_t C,
+                                       int64_t V, int64_t padded, int64_t block, acc* probabilities,
                                        acc* products, int64_t begin, int64_t end) {
   using simd = Simd<Isa, acc>;
-  const int64_t rows = (end - begin + Isa::kRows - 1) / Isa::kRows * Isa::kRows;
+  const int64_t rows = round_up(end - begin, Gradient::template kRows<Isa>);
   acc* p_a = probabilities;
   acc* pooled = probabilities + block * padded;
   acc* p_b = V == 1 ? pooled : pooled + block * padded;
@@ -148,7 +167,7 @@ FASTSSL_INLINE void gradient_rows_body(const acc* packed, acc scale, const Rows<
     }
   }
   if (grad_a != nullptr) {
-    multiply_rows<Isa>(pooled, rows, C, padded, packed, products, padded);
+    grad_joint.template multiply<Isa>(pooled, rows, products);
     for (int64_t n = begin; n < end; ++n) {
       const int64_t at = (n - begin) * padded;
       softmax_gradient_row<Isa>(p_a + at, products + at, scale, grad_a + n * C, (end - n) * C,
@@ -156,7 +175,7 @@ FASTSSL_INLINE void gradient_rows_body(const acc* packed, acc scale, const Rows<
     }
   }
   if (grad_b != nullptr) {
-    multiply_rows<Isa>(p_a, rows, C, padded, packed, products, padded);
+    grad_joint.template multiply<Isa>(p_a, rows, products);
     for (int64_t v = 0; v < V; ++v) {
       for (int64_t n = begin; n < end; ++n) {
         const int64_t at = (n - begin) * padded;
@@ -193,16 +212,35 @@ int64_t padded_columns(const Tile& tile, int64_t C) {
   return round_up(C, std::max(tile.lanes, tile.rows));
 }
 
-}  // namespace
+// Gradients of all rows, `block` of them, a multiple of Gradient::kRows, at a time.
+template <class Gradient, class scalar_t, class acc>
+void gradients(const Gradient& grad_joint, acc scale, const scalar_t* logits_a,
+               const scalar_t* logits_b, scalar_t* grad_a, scalar_t* grad_b, int64_t N, int64_t C,
+               int64_t V, int64_t padded, int64_t block) {
+  const int64_t blocks = (N + block - 1) / block;
+  parallel_for(
+      blocks, std::max<int64_t>(1, kTaskElements / (block * padded)),
+      [&](int64_t begin, int64_t end) {
+        Scratch<acc> probabilities((V == 1 ? 2 : V + 2) * block * padded), products(block * padded);
+        Scratch<scalar_t> edge(padded);
+        const Rows<scalar_t> rows_a{logits_a, logits_a + N * C, edge};
+        const Rows<scalar_t> rows_b{logits_b, logits_b + V * N * C, edge};
+        for (int64_t b = begin; b < end; ++b) {
+          gradient_rows(grad_joint, scale, rows_a, rows_b, grad_a, grad_b, N, C, V, padded, block,
+                        static_cast<acc*>(probabilities), static_cast<acc*>(products), b * block,
+                        std::min(N, (b + 1) * block));
+        }
+      });
+}
 
+// sums [padded, padded] += the products of the probabilities.
 template <class scalar_t, class acc>
-void joint_distribution(const scalar_t* logits_a, const scalar_t* logits_b, acc* joint, int64_t N,
-                        int64_t C, int64_t V) {
+void add_products(const scalar_t* logits_a, const scalar_t* logits_b, acc* sums, int64_t N,
+                  int64_t C, int64_t V, int64_t padded) {
   const Tile tile = cpu::tile<acc>();
-  const int64_t padded = padded_columns(tile, C), panels = (C + tile.columns - 1) / tile.columns;
+  const int64_t panels = (C + tile.columns - 1) / tile.columns;
   const int64_t chunk = std::min(N, std::max(kDepth, kChunkElements / padded / kDepth * kDepth));
-  Scratch<acc> left(chunk * padded), right(chunk * padded), sums(padded * padded);
-  std::fill_n(static_cast<acc*>(sums), padded * padded, acc(0));
+  Scratch<acc> left(chunk * padded), right(chunk * padded);
   for (int64_t start = 0; start < N; start += chunk) {
     const int64_t rows = std::min(chunk, N - start);
     parallel_for(
@@ -220,9 +258,120 @@ void joint_distribution(const scalar_t* logits_a, const scalar_t* logits_b, acc*
     parallel_for(panels, std::max<int64_t>(1, 4 * kTaskElements / (rows * tile.columns)),
                  [&](int64_t begin, int64_t end) {
                    accumulate_product(static_cast<const acc*>(left), static_cast<const acc*>(right),
-                                      rows, C, static_cast<acc*>(sums), padded, begin, end);
+                                      rows, C, sums, padded, begin, end);
                  });
   }
+}
+
+#ifdef FASTSSL_WITH_AMX
+// ---- the same on a matrix unit ----
+
+constexpr int64_t kFewClasses = 64;  // for which tiles of 16 by 32 are too much padding
+constexpr int64_t kStepsAtOnce = 8;  // of samples: packed before they are multiplied
+
+bool on_matrix_unit(int64_t C) { return level() == Level::kAmx && C > kFewClasses; }
+
+// Packs the pooled probabilities of one step of samples, from sample `start` on.
+template <class scalar_t>
+FASTSSL_TARGET("x86-64-v4")
+void pack_samples(const Rows<scalar_t>& logits, Side side, int64_t start, int64_t N, int64_t C,
+                  int64_t V, int64_t padded, int64_t step, int64_t steps, float* buffer,
+                  uint32_t* packed) {
+  const int64_t count = std::min(amx::kDepth, N - start);
+  float* view = buffer + amx::kDepth * padded;
+  pooled_softmax_rows<Avx512>(logits, start, count, N, C, V, padded, buffer, view);
+  std::fill(buffer + count * padded, view, 0.f);
+  const auto pack = side == Side::kLeft ? amx::pack_left_transposed : amx::pack_right;
+  pack(buffer, padded, amx::panels_of(C), step, steps, packed);
+}
+
+// As add_products.
+template <class scalar_t>
+void add_products_of_tiles(const scalar_t* logits_a, const scalar_t* logits_b, float* sums,
+                           int64_t N, int64_t C, int64_t V, int64_t padded) {
+  const int64_t panels = amx::panels_of(C), most = std::min(kStepsAtOnce, amx::steps_of(N));
+  const int64_t step_elements = amx::kDepth * padded;
+  Scratch<uint32_t> left(panels * most * amx::kStepWords), right(panels * most * amx::kStepWords);
+  for (int64_t start = 0; start < N; start += most * amx::kDepth) {
+    const int64_t steps = std::min(most, amx::steps_of(N - start));
+    parallel_for(
+        steps, std::max<int64_t>(1, kTaskElements / (step_elements * (1 + V))),
+        [&](int64_t begin, int64_t end) {
+          Scratch<float> buffer(2 * step_elements);
+          Scratch<scalar_t> edge(padded);
+          const Rows<scalar_t> rows_a{logits_a, logits_a + N * C, edge};
+          const Rows<scalar_t> rows_b{logits_b, logits_b + V * N * C, edge};
+          for (int64_t step = begin; step < end; ++step) {
+            const int64_t sample = start + step * amx::kDepth;
+            pack_samples(rows_a, Side::kLeft, sample, N, C, 1, padded, step, steps, buffer, left);
+            pack_samples(rows_b, Side::kRight, sample, N, C, V, padded, step, steps, buffer, right);
+          }
+        });
+    const int64_t pairs = (panels + 1) / 2;
+    parallel_for(pairs, std::max<int64_t>(1, kTaskElements / (steps * step_elements)),
+                 [&](int64_t begin, int64_t end) {
+                   amx::multiply_add(left, panels, right, 2 * begin, std::min(panels, 2 * end),
+                                     steps, sums, padded);
+                 });
+  }
+}
+
+// As PackedGradient, for a product of tiles.
+struct PackedGradientTiles {
+  const uint32_t* packed;
+  int64_t C, padded;
+  template <class Isa>
+  static constexpr int64_t kRows = amx::kSide;
+
+  template <class Isa>
+  void multiply(const float* p, int64_t rows, float* t) const {
+    const int64_t panels = amx::panels_of(rows), panel = amx::steps_of(C) * amx::kStepWords;
+    Scratch<uint32_t> left(panels * panel);
+    for (int64_t i = 0; i < panels; ++i) {
+      amx::pack_left(p + i * amx::kSide * padded, padded, left + i * panel);
+    }
+    amx::multiply(left, panels, packed, 0, amx::panels_of(C), amx::steps_of(C), t, padded);
+  }
+};
+
+// Packs (matrix + matrix^T) / 2, [C, C], as the right operand of a product, steps [begin, end).
+void pack_symmetrized_steps(const float* matrix, int64_t C, int64_t padded, uint32_t* packed,
+                            int64_t begin, int64_t end) {
+  Scratch<float> buffer(amx::kDepth * padded);
+  for (int64_t step = begin; step < end; ++step) {
+    std::fill_n(static_cast<float*>(buffer), amx::kDepth * padded, 0.f);
+    const int64_t first = step * amx::kDepth, count = std::min(amx::kDepth, C - first);
+    for (int64_t k = 0; k < count; ++k) {
+      const float* row = matrix + (first + k) * C;
+      for (int64_t j = 0; j < C; ++j) {
+        buffer[k * padded + j] = 0.5f * (row[j] + matrix[j * C + first + k]);
+      }
+    }
+    amx::pack_right(buffer, padded, amx::panels_of(C), step, amx::steps_of(C), packed);
+  }
+}
+#endif
+
+}  // namespace
+
+template <class scalar_t, class acc>
+void joint_distribution(const scalar_t* logits_a, const scalar_t* logits_b, acc* joint, int64_t N,
+                        int64_t C, int64_t V) {
+  const int64_t padded = padded_columns(tile<acc>(), C);
+  Scratch<acc> scratch(padded * padded);
+  acc* sums = scratch;
+  std::fill_n(sums, padded * padded, acc(0));
+  const auto add = [&] {
+#ifdef FASTSSL_WITH_AMX
+    if constexpr (std::is_same_v<acc, float>) {
+      if (on_matrix_unit(C)) {
+        return add_products_of_tiles(logits_a, logits_b, sums, N, C, V, padded);
+      }
+    }
+#endif
+    add_products(logits_a, logits_b, sums, N, C, V, padded);
+  };
+  add();
   symmetrize(static_cast<const acc*>(sums), padded, acc(0.5 / (double(N) * double(V))), joint, C);
 }
 
@@ -231,7 +380,22 @@ void joint_distribution_backward(const acc* grad_joint, acc grad, const scalar_t
                                  const scalar_t* logits_b, scalar_t* grad_a, scalar_t* grad_b,
                                  int64_t N, int64_t C, int64_t V) {
   const Tile tile = cpu::tile<acc>();
-  const int64_t padded = padded_columns(tile, C), panels = (C + tile.columns - 1) / tile.columns;
+  const int64_t padded = padded_columns(tile, C);
+  const acc scale = acc(grad / (double(N) * double(V)));
+#ifdef FASTSSL_WITH_AMX
+  if constexpr (std::is_same_v<acc, float>) {
+    if (on_matrix_unit(C)) {
+      Scratch<uint32_t> packed(amx::packed_words(C, C));
+      parallel_for(amx::steps_of(C), std::max<int64_t>(1, kTaskElements / (C * amx::kDepth)),
+                   [&](int64_t begin, int64_t end) {
+                     pack_symmetrized_steps(grad_joint, C, padded, packed, begin, end);
+                   });
+      return gradients(PackedGradientTiles{packed, C, padded}, scale, logits_a, logits_b, grad_a,
+                       grad_b, N, C, V, padded, kStepsAtOnce * amx::kDepth);
+    }
+  }
+#endif
+  const int64_t panels = (C + tile.columns - 1) / tile.columns;
   Scratch<acc> packed(C * padded);
   parallel_for(panels, std::max<int64_t>(1, kTaskElements / (C * tile.columns)),
                [&](int64_t begin, int64_t end) {
@@ -239,21 +403,8 @@ void joint_distribution_backward(const acc* grad_joint, acc grad, const scalar_t
                });
   const int64_t block = std::clamp<int64_t>(round_up(kBlockElements / padded, tile.rows),
                                             4 * tile.rows, 32 * tile.rows);
-  const int64_t blocks = (N + block - 1) / block;
-  const acc scale = acc(grad / (double(N) * double(V)));
-  parallel_for(
-      blocks, std::max<int64_t>(1, kTaskElements / (block * padded)),
-      [&](int64_t begin, int64_t end) {
-        Scratch<acc> probabilities((V == 1 ? 2 : V + 2) * block * padded), products(block * padded);
-        Scratch<scalar_t> edge(padded);
-        const Rows<scalar_t> rows_a{logits_a, logits_a + N * C, edge};
-        const Rows<scalar_t> rows_b{logits_b, logits_b + V * N * C, edge};
-        for (int64_t b = begin; b < end; ++b) {
-          gradient_rows(static_cast<const acc*>(packed), scale, rows_a, rows_b, grad_a, grad_b, N,
-                        C, V, padded, block, static_cast<acc*>(probabilities),
-                        static_cast<acc*>(products), b * block, std::min(N, (b + 1) * block));
-        }
-      });
+  gradients(PackedGradient<acc>{packed, C, padded}, scale, logits_a, logits_b, grad_a, grad_b, N, C,
+            V, padded, block);
 }
 
 #define FASTSSL_INSTANTIATE(scalar_t)                                                           \

@@ -27,6 +27,7 @@ constexpr Tile tile_of() {
 template <class acc_t>
 Tile tile() {
   switch (level()) {
+    case Level::kAmx:
     case Level::kAvx512:
       return tile_of<Avx512, acc_t>();
     case Level::kAvx2:

@@ -29,32 +29,46 @@ struct Rows {
   }
 };
 
-// probabilities[padded] = softmax of row n of logits [rows, C], then zeros.
-template <class Isa, class scalar_t>
-FASTSSL_INLINE void softmax_row(const Rows<scalar_t>& logits, int64_t n,
-                                acc_t<scalar_t>* probabilities, int64_t C, int64_t padded) {
+// probabilities[kRows, padded] = softmax of rows of C logits, then zeros. Of two rows at once,
+// one's arithmetic runs while the other's sum across lanes is waited for.
+template <class Isa, int kRows, class scalar_t>
+FASTSSL_INLINE void softmax_of(const scalar_t* const (&row)[kRows], acc_t<scalar_t>* probabilities,
+                               int64_t C, int64_t padded) {
   using acc = acc_t<scalar_t>;
   using simd = Simd<Isa, acc>;
   using Vector = typename simd::Vector;
   constexpr acc kNever = -std::numeric_limits<acc>::infinity();
-  const scalar_t* row = logits.row(n, C, padded);
-  Vector largest = simd::broadcast(kNever);
+  Vector largest[kRows], total[kRows] = {};
+  acc maximum[kRows], inverse[kRows];
+  const auto at = [&](int i, int64_t j)
+                      __attribute__((always_inline)) { return probabilities + i * padded + j; };
+  for (Vector& x : largest) x = simd::broadcast(kNever);
   for (int64_t j = 0; j < padded; j += simd::kLanes) {
-    const Vector x = simd::fill_tail(simd::load(row + j), C - j, kNever);
-    simd::store(probabilities + j, x);
-    largest = simd::max(x, largest);
+    for (int i = 0; i < kRows; ++i) {
+      const Vector x = simd::fill_tail(simd::load(row[i] + j), C - j, kNever);
+      simd::store(at(i, j), x);
+      largest[i] = simd::max(x, largest[i]);
+    }
   }
-  const Vector maximum = simd::broadcast(simd::max(largest));
-  Vector total{};
+  for (int i = 0; i < kRows; ++i) maximum[i] = simd::max(largest[i]);
   for (int64_t j = 0; j < padded; j += simd::kLanes) {
-    const Vector e = simd::exp_nonpositive(simd::load(probabilities + j) - maximum);
-    simd::store(probabilities + j, e);
-    total += e;
+    for (int i = 0; i < kRows; ++i) {
+      const Vector e = simd::exp_nonpositive(simd::load(at(i, j)) - maximum[i]);
+      simd::store(at(i, j), e);
+      total[i] += e;
+    }
   }
-  const acc inverse = 1 / simd::sum(total);
+  for (int i = 0; i < kRows; ++i) inverse[i] = 1 / simd::sum(total[i]);
   for (int64_t j = 0; j < padded; j += simd::kLanes) {
-    simd::store(probabilities + j, simd::load(probabilities + j) * inverse);
+    for (int i = 0; i < kRows; ++i) simd::store(at(i, j), simd::load(at(i, j)) * inverse[i]);
   }
+}
+
+// probabilities[padded] = softmax of row n of logits [rows, C], then zeros.
+template <class Isa, class scalar_t>
+FASTSSL_INLINE void softmax_row(const Rows<scalar_t>& logits, int64_t n,
+                                acc_t<scalar_t>* probabilities, int64_t C, int64_t padded) {
+  softmax_of<Isa, 1>({logits.row(n, C, padded)}, probabilities, C, padded);
 }
 
 // As softmax_row for at most as many rows as a vector has lanes, each of at most as many classes:
@@ -96,7 +110,12 @@ FASTSSL_INLINE void softmax_rows(const Rows<scalar_t>& logits, int64_t n, int64_
                                  acc_t<scalar_t>* probabilities, int64_t C, int64_t padded) {
   constexpr int64_t kLanes = Simd<Isa, acc_t<scalar_t>>::kLanes;
   if (!is_one_vector(kLanes, padded)) {
-    for (int64_t i = 0; i < count; ++i) {
+    int64_t i = 0;
+    for (; i + 1 < count && logits.is_whole(n + i + 1, C, padded); i += 2) {
+      const scalar_t* row = logits.row(n + i, C, padded);
+      softmax_of<Isa, 2>({row, row + C}, probabilities + i * padded, C, padded);
+    }
+    for (; i < count; ++i) {
       softmax_row<Isa>(logits, n + i, probabilities + i * padded, C, padded);
     }
     return;
