@@ -267,7 +267,7 @@ void add_products(const scalar_t* logits_a, const scalar_t* logits_b, acc* sums,
 // ---- the same on a matrix unit ----
 
 constexpr int64_t kFewClasses = 64;  // for which tiles of 16 by 32 are too much padding
-constexpr int64_t kStepsAtOnce = 8;  // of samples: packed before they are multiplied
+constexpr int64_t kSampleSteps = 8;  // packed before they are multiplied
 
 bool on_matrix_unit(int64_t C) { return level() == Level::kAmx && C > kFewClasses; }
 
@@ -275,43 +275,44 @@ bool on_matrix_unit(int64_t C) { return level() == Level::kAmx && C > kFewClasse
 template <class scalar_t>
 FASTSSL_TARGET("x86-64-v4")
 void pack_samples(const Rows<scalar_t>& logits, Side side, int64_t start, int64_t N, int64_t C,
-                  int64_t V, int64_t padded, int64_t step, int64_t steps, float* buffer,
+                  int64_t V, int64_t padded, int64_t step, amx::Depth depth, float* buffer,
                   uint32_t* packed) {
-  const int64_t count = std::min(amx::kDepth, N - start);
-  float* view = buffer + amx::kDepth * padded;
+  const int64_t count = std::min(amx::kStepDepth, N - start);
+  float* view = buffer + amx::kStepDepth * padded;
   pooled_softmax_rows<Avx512>(logits, start, count, N, C, V, padded, buffer, view);
   std::fill(buffer + count * padded, view, 0.f);
   const auto pack = side == Side::kLeft ? amx::pack_left_transposed : amx::pack_right;
-  pack(buffer, padded, amx::panels_of(C), step, steps, packed);
+  pack(buffer, padded, amx::panels_of(C), step, depth.panel_words(), packed);
 }
 
 // As add_products.
 template <class scalar_t>
 void add_products_of_tiles(const scalar_t* logits_a, const scalar_t* logits_b, float* sums,
                            int64_t N, int64_t C, int64_t V, int64_t padded) {
-  const int64_t panels = amx::panels_of(C), most = std::min(kStepsAtOnce, amx::steps_of(N));
-  const int64_t step_elements = amx::kDepth * padded;
-  Scratch<uint32_t> left(panels * most * amx::kStepWords), right(panels * most * amx::kStepWords);
-  for (int64_t start = 0; start < N; start += most * amx::kDepth) {
-    const int64_t steps = std::min(most, amx::steps_of(N - start));
+  const int64_t panels = amx::panels_of(C), step_elements = amx::kStepDepth * padded;
+  const int64_t chunk = std::min(N, kSampleSteps * amx::kStepDepth);
+  const int64_t words = panels * amx::padded_depth_of(chunk).panel_words();
+  Scratch<uint32_t> left(words), right(words);
+  for (int64_t start = 0; start < N; start += chunk) {
+    const amx::Depth depth = amx::padded_depth_of(std::min(chunk, N - start));
     parallel_for(
-        steps, std::max<int64_t>(1, kTaskElements / (step_elements * (1 + V))),
+        depth.steps, std::max<int64_t>(1, kTaskElements / (step_elements * (1 + V))),
         [&](int64_t begin, int64_t end) {
           Scratch<float> buffer(2 * step_elements);
           Scratch<scalar_t> edge(padded);
           const Rows<scalar_t> rows_a{logits_a, logits_a + N * C, edge};
           const Rows<scalar_t> rows_b{logits_b, logits_b + V * N * C, edge};
           for (int64_t step = begin; step < end; ++step) {
-            const int64_t sample = start + step * amx::kDepth;
-            pack_samples(rows_a, Side::kLeft, sample, N, C, 1, padded, step, steps, buffer, left);
-            pack_samples(rows_b, Side::kRight, sample, N, C, V, padded, step, steps, buffer, right);
+            const int64_t sample = start + step * amx::kStepDepth;
+            pack_samples(rows_a, Side::kLeft, sample, N, C, 1, padded, step, depth, buffer, left);
+            pack_samples(rows_b, Side::kRight, sample, N, C, V, padded, step, depth, buffer, right);
           }
         });
     const int64_t pairs = (panels + 1) / 2;
-    parallel_for(pairs, std::max<int64_t>(1, kTaskElements / (steps * step_elements)),
+    parallel_for(pairs, std::max<int64_t>(1, kTaskElements / (depth.steps * step_elements)),
                  [&](int64_t begin, int64_t end) {
                    amx::multiply_add(left, panels, right, 2 * begin, std::min(panels, 2 * end),
-                                     steps, sums, padded);
+                                     depth, sums, padded);
                  });
   }
 }
@@ -325,29 +326,34 @@ struct PackedGradientTiles {
 
   template <class Isa>
   void multiply(const float* p, int64_t rows, float* t) const {
-    const int64_t panels = amx::panels_of(rows), panel = amx::steps_of(C) * amx::kStepWords;
-    Scratch<uint32_t> left(panels * panel);
-    for (int64_t i = 0; i < panels; ++i) {
-      amx::pack_left(p + i * amx::kSide * padded, padded, left + i * panel);
-    }
-    amx::multiply(left, panels, packed, 0, amx::panels_of(C), amx::steps_of(C), t, padded);
+    const amx::Depth depth = amx::depth_of(C);
+    const int64_t panels = amx::panels_of(rows);
+    Scratch<uint32_t> left(panels * depth.panel_words());
+    amx::pack_left(p, padded, panels, depth, left);
+    amx::multiply(left, panels, packed, 0, amx::panels_of(C), depth, t, padded);
   }
 };
 
-// Packs (matrix + matrix^T) / 2, [C, C], as the right operand of a product, steps [begin, end).
+// Packs (matrix + matrix^T) / 2, [C, C], as the right operand of a product: steps of its depth, of
+// which the one after the last whole one is the rest.
 void pack_symmetrized_steps(const float* matrix, int64_t C, int64_t padded, uint32_t* packed,
                             int64_t begin, int64_t end) {
-  Scratch<float> buffer(amx::kDepth * padded);
+  const amx::Depth depth = amx::depth_of(C);
+  Scratch<float> buffer(amx::kStepDepth * padded);
   for (int64_t step = begin; step < end; ++step) {
-    std::fill_n(static_cast<float*>(buffer), amx::kDepth * padded, 0.f);
-    const int64_t first = step * amx::kDepth, count = std::min(amx::kDepth, C - first);
+    std::fill_n(static_cast<float*>(buffer), amx::kStepDepth * padded, 0.f);
+    const int64_t first = step * amx::kStepDepth, count = std::min(amx::kStepDepth, C - first);
     for (int64_t k = 0; k < count; ++k) {
       const float* row = matrix + (first + k) * C;
       for (int64_t j = 0; j < C; ++j) {
         buffer[k * padded + j] = 0.5f * (row[j] + matrix[j * C + first + k]);
       }
     }
-    amx::pack_right(buffer, padded, amx::panels_of(C), step, amx::steps_of(C), packed);
+    if (step < depth.steps) {
+      amx::pack_right(buffer, padded, amx::panels_of(C), step, depth.panel_words(), packed);
+    } else {
+      amx::pack_right_rest(buffer, padded, amx::panels_of(C), depth, packed);
+    }
   }
 }
 #endif
@@ -385,13 +391,14 @@ void joint_distribution_backward(const acc* grad_joint, acc grad, const scalar_t
 #ifdef FASTSSL_WITH_AMX
   if constexpr (std::is_same_v<acc, float>) {
     if (on_matrix_unit(C)) {
-      Scratch<uint32_t> packed(amx::packed_words(C, C));
-      parallel_for(amx::steps_of(C), std::max<int64_t>(1, kTaskElements / (C * amx::kDepth)),
+      Scratch<uint32_t> packed(amx::panels_of(C) * amx::depth_of(C).panel_words());
+      parallel_for((C + amx::kStepDepth - 1) / amx::kStepDepth,
+                   std::max<int64_t>(1, kTaskElements / (C * amx::kStepDepth)),
                    [&](int64_t begin, int64_t end) {
                      pack_symmetrized_steps(grad_joint, C, padded, packed, begin, end);
                    });
       return gradients(PackedGradientTiles{packed, C, padded}, scale, logits_a, logits_b, grad_a,
-                       grad_b, N, C, V, padded, kStepsAtOnce * amx::kDepth);
+                       grad_b, N, C, V, padded, kSampleSteps * amx::kStepDepth);
     }
   }
 #endif
