@@ -1,12 +1,14 @@
 # `make demo` and `make test` set everything up in .venv on first use; nothing else is touched.
 #   TORCH   which torch to install, e.g. TORCH="torch>=2.11"
 #   PYTHON  the Python (>= 3.11) that .venv is made of
+#   WORKERS processes that run the tests
 
-PYTHON ?= python3
-TORCH  ?= torch==2.13.0
-VENV   := .venv
-BIN    := $(VENV)/bin
-RUNS   := runs/demo
+PYTHON  ?= python3
+TORCH   ?= torch==2.13.0
+WORKERS ?= 2
+VENV    := .venv
+BIN     := $(VENV)/bin
+RUNS    := runs/demo
 
 # A change of any of these rebuilds the extension; Python files are used in place.
 SOURCES := pyproject.toml $(shell find csrc -type f -not -name '*.pyc')
@@ -40,7 +42,7 @@ demo: $(VENV)/.built
 	$(BIN)/fastssl report $(RUNS)/supervised $(RUNS)/muscle --out $(RUNS)/report.html --out $(RUNS)/curves.png
 
 test: $(VENV)/.built
-	$(BIN)/python -m pytest -q --durations=20
+	$(BIN)/python -m pytest -q --durations=20 -n $(WORKERS) --dist loadfile
 
 lint: $(VENV)/.built
 	$(BIN)/ruff check .

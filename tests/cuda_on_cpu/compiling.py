@@ -5,6 +5,8 @@ headers. The same text gives the same object wherever the source tree lies, so t
 build changed copies of the tree (FASTSSL_SOURCE_ROOT) and compile only what it changed.
 """
 
+import contextlib
+import fcntl
 import functools
 import hashlib
 import os
@@ -15,7 +17,7 @@ import subprocess
 import sysconfig
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -152,6 +154,16 @@ def compile_object(source: str, root: Path) -> Path:
     return built
 
 
+@contextlib.contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """While another process builds, wait: what it builds is then cached."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@_one_at_a_time()
 def build_module(sources: Sequence[str], root: Path) -> Path:
     """The shared library of the runtime and the given sources (paths relative to `root`)."""
     # The runtime comes first: of an inline function of the C++ library that both instantiate, the
