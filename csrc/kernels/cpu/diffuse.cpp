@@ -25,7 +25,10 @@ constexpr int64_t kPanel = kLine / sizeof(acc);
 
 constexpr int64_t kBlockRows = 256;  // dot products are summed over a block, then over all in order
 constexpr int64_t kGroupRows = 16;   // rows whose vectors stay in the first-level cache
+constexpr int kEntriesOfLine = kLine / sizeof(float);
+constexpr int64_t kEntriesAhead = 512;  // that are fetched: the matrix comes from far every time
 constexpr int64_t kEntryGrain = 1 << 16;
+constexpr size_t kSearchRows = 128;
 constexpr int64_t kReorderBytes = 1 << 21;  // a second-level cache
 
 // Memory that is reached at random: on large pages where the system has them, since small ones cost
@@ -72,6 +75,12 @@ FASTSSL_INLINE void multiply_rows_body(const SparseRows graph, const acc* p, int
     };
     const int64_t stop = graph.crow[i + 1];
     int64_t e = graph.crow[i];
+    for (; e + kEntriesOfLine <= stop; e += kEntriesOfLine) {
+      __builtin_prefetch(graph.col + e + kEntriesAhead);
+      __builtin_prefetch(graph.value + e + kEntriesAhead);
+#pragma GCC unroll 16
+      for (int k = 0; k < kEntriesOfLine; ++k) add(e + k, k % kChains);
+    }
     for (; e + kChains <= stop; e += kChains) {
       for (int chain = 0; chain < kChains; ++chain) add(e + chain, chain);
     }
@@ -172,8 +181,9 @@ FASTSSL_INLINE acc_t<scalar_t> widen(scalar_t x) {
   }
 }
 
-// Rows in the order in which a breadth-first search from the seeds, class by class, finds them:
-// neighbours in the graph become neighbours in memory. order[new] = old.
+// Rows in the order of breadth-first searches that start at the seeds, class by class, and end
+// after kSearchRows rows; the next one starts beside what has been found. Neighbours in the graph
+// become neighbours in memory. order[new] = old.
 template <class scalar_t>
 std::vector<int32_t> search_from_seeds(const SparseRows& graph, const scalar_t* seeds, int64_t C) {
   std::vector<std::pair<int32_t, int32_t>> sources;  // class and row
@@ -188,14 +198,33 @@ std::vector<int32_t> search_from_seeds(const SparseRows& graph, const scalar_t* 
   std::vector<int32_t> order;
   order.reserve(graph.N);
   std::vector<uint8_t> found(graph.N);
-  const auto find = [&](int32_t i) {
-    if (!std::exchange(found[i], 1)) order.push_back(i);
+  const auto is_new = [&](int32_t i) { return !found[i]; };
+  // The next row that is not found: a neighbour of an earlier one, a source, or any.
+  size_t before = 0, source = 0;
+  int32_t any = 0;
+  const auto next = [&] {
+    for (; before < order.size(); ++before) {
+      const int32_t* const end = graph.col + graph.crow[order[before] + 1];
+      const int32_t* const beside =
+          std::find_if(graph.col + graph.crow[order[before]], end, is_new);
+      if (beside != end) return *beside;
+    }
+    while (source < sources.size() && found[sources[source].second]) ++source;
+    if (source < sources.size()) return sources[source].second;
+    while (found[any]) ++any;
+    return any;
   };
-  for (const auto& [of_class, i] : sources) find(i);
-  int32_t unreached = 0;
-  for (size_t at = 0; order.size() < size_t(graph.N); ++at) {  // until all are found
-    while (at == order.size()) find(unreached++);
-    for (int64_t e = graph.crow[order[at]]; e < graph.crow[order[at] + 1]; ++e) find(graph.col[e]);
+  while (order.size() < size_t(graph.N)) {
+    size_t at = order.size();
+    const size_t last = std::min(at + kSearchRows, size_t(graph.N));
+    const auto find = [&](int32_t i) {
+      if (order.size() < last && !std::exchange(found[i], 1)) order.push_back(i);
+    };
+    find(next());
+    for (; at < order.size() && order.size() < last; ++at) {
+      for (int64_t e = graph.crow[order[at]]; e < graph.crow[order[at] + 1]; ++e)
+        find(graph.col[e]);
+    }
   }
   return order;
 }
