@@ -97,8 +97,8 @@ inline void pack_left_transposed(const float* rows, int64_t ld, int64_t panels, 
 }
 
 // The parts of the six products' factors.
-constexpr int kLeftParts[kProducts] = {0, 0, 0, 1, 1, 2},
-              kRightParts[kProducts] = {0, 1, 2, 0, 1, 0};
+constexpr int kLeftParts[kProducts] = {0, 0, 0, 1, 1, 2};
+constexpr int kRightParts[kProducts] = {0, 1, 2, 0, 1, 0};
 
 // Which halves of a row's three words of parts make up one tile's row of the rest of its depth.
 struct RestOrder {

@@ -267,7 +267,14 @@ void add_products(const scalar_t* logits_a, const scalar_t* logits_b, acc* sums,
 // ---- the same on a matrix unit ----
 
 constexpr int64_t kFewClasses = 64;  // for which tiles of 16 by 32 are too much padding
-constexpr int64_t kSampleSteps = 8;  // packed before they are multiplied
+// Steps of samples that are packed before they are multiplied: as many as stay in the second-level
+// cache, within limits.
+constexpr int64_t kPackedWords = 1 << 17, kFewestSteps = 8, kMostSteps = 16;
+
+int64_t samples_at_once(int64_t C) {
+  const int64_t steps = kPackedWords / (amx::panels_of(C) * amx::kStepWords);
+  return std::clamp(steps, kFewestSteps, kMostSteps) * amx::kStepDepth;
+}
 
 bool on_matrix_unit(int64_t C) { return level() == Level::kAmx && C > kFewClasses; }
 
@@ -290,7 +297,7 @@ template <class scalar_t>
 void add_products_of_tiles(const scalar_t* logits_a, const scalar_t* logits_b, float* sums,
                            int64_t N, int64_t C, int64_t V, int64_t padded) {
   const int64_t panels = amx::panels_of(C), step_elements = amx::kStepDepth * padded;
-  const int64_t chunk = std::min(N, kSampleSteps * amx::kStepDepth);
+  const int64_t chunk = std::min(N, samples_at_once(C));
   const int64_t words = panels * amx::padded_depth_of(chunk).panel_words();
   Scratch<uint32_t> left(words), right(words);
   for (int64_t start = 0; start < N; start += chunk) {
@@ -398,7 +405,7 @@ void joint_distribution_backward(const acc* grad_joint, acc grad, const scalar_t
                      pack_symmetrized_steps(grad_joint, C, padded, packed, begin, end);
                    });
       return gradients(PackedGradientTiles{packed, C, padded}, scale, logits_a, logits_b, grad_a,
-                       grad_b, N, C, V, padded, kSampleSteps * amx::kStepDepth);
+                       grad_b, N, C, V, padded, samples_at_once(C));
     }
   }
 #endif

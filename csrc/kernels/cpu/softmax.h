@@ -126,6 +126,9 @@ FASTSSL_INLINE void softmax_rows(const Rows<scalar_t>& logits, int64_t n, int64_
   }
 }
 
+// Lines of a gradient are fetched before they are written, or the first write would wait for each.
+constexpr int64_t kRowsAhead = 8, kLine = 64;
+
 // gradient[C] = scale * p * (t - <p, t>): softmax's gradient where t is the gradient of the
 // probabilities. Whole vectors are written, so `room` numbers from `gradient` on must be rows that
 // are only now, or later, written.
@@ -137,6 +140,9 @@ FASTSSL_INLINE void softmax_gradient_row(const acc_t<scalar_t>* p, const acc_t<s
   typename simd::Vector products{};
   for (int64_t j = 0; j < padded; j += simd::kLanes) {
     products += simd::load(p + j) * simd::load(t + j);
+  }
+  for (int64_t j = 0; j < padded; j += kLine / sizeof(scalar_t)) {
+    __builtin_prefetch(gradient + kRowsAhead * padded + j, 1);
   }
   const acc_t<scalar_t> dot = simd::sum(products);
   for (int64_t j = 0; j < padded; j += simd::kLanes) {
