@@ -155,21 +155,20 @@ def compile_object(source: str, root: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _one_at_a_time() -> Iterator[None]:
-    """While another process builds, wait: what it builds is then cached."""
+def _one_at_a_time(root: Path) -> Iterator[None]:
+    """While another process builds from the same tree, wait: what it builds is then cached."""
     CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / ".lock").open("w") as lock:
+    with (CACHE / f"{_digest(str(root))}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-@_one_at_a_time()
 def build_module(sources: Sequence[str], root: Path) -> Path:
     """The shared library of the runtime and the given sources (paths relative to `root`)."""
     # The runtime comes first: of an inline function of the C++ library that both instantiate, the
     # linker keeps the first, and the runtime must not run one that calls its own hooks.
     runtime = sorted(str(path.relative_to(root)) for path in (root / RUNTIME).glob("*.cpp"))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with _one_at_a_time(root), ThreadPoolExecutor(os.cpu_count()) as pool:
         objects = list(pool.map(lambda name: compile_object(name, root), [*runtime, *sources]))
     module = CACHE / f"{_digest(*(path.name for path in objects))}.so"
     if module.exists():

@@ -145,6 +145,14 @@ def test_repeats_bit_for_bit(device):
     assert all(torch.equal(x, y) for x, y in zip(first, second, strict=True))
 
 
+@pytest.mark.parametrize("backend", ["cpu"], indirect=True)
+@pytest.mark.parametrize("C", [65, 96, 113, 128])
+@pytest.mark.parametrize("N", [1, 33, 600])
+def test_tiles_of_any_size(backend, N, C):
+    """Rows and classes around those of a tile, with and without a rest."""
+    check(backend, paired_logits.make(N, C, 2, torch.float32, backend.device))
+
+
 def test_threads_do_not_change_the_result():
     inputs = [x.requires_grad_() for x in paired_logits.make(2000, 130, 3)]
     threads, found = torch.get_num_threads(), []

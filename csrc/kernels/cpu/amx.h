@@ -5,8 +5,8 @@
 // times the rate of vectors of float32.
 //
 // An operand is packed in panels of 16 rows of the left one or 16 columns of the right one, each
-// [step][part][16][16] words: a step is 32 of the depth, and a word holds two of them, k and k
-// + 16. What is left of the depth follows in tiles that hold all six products' factors side by
+// [step][part][16][16] words: a step is 32 of the depth, and a word holds two of them that are 16
+// apart. What is left of the depth follows in tiles that hold all six products' factors side by
 // side. Panels beyond a matrix hold zeros.
 #pragma once
 
@@ -16,7 +16,9 @@
 #include <immintrin.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstdint>
+#include <cstring>
 
 #include "simd.h"
 

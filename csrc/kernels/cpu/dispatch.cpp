@@ -1,9 +1,9 @@
 #include "dispatch.h"
 
-#include "amx.h"
-
 #include <cstdlib>
 #include <cstring>
+
+#include "amx.h"
 
 #ifdef FASTSSL_WITH_AMX
 #include <cpuid.h>

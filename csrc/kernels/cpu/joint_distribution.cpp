@@ -97,6 +97,15 @@ FASTSSL_INLINE void accumulate_product_body(const acc* left, const acc* right, i
 }
 FASTSSL_PER_LEVEL(accumulate_product, accumulate_product_body)
 
+// to [count] = row k of (matrix + matrix^T) / 2, [C, C], from `column` on.
+template <class acc>
+void symmetrize_row(const acc* matrix, int64_t C, int64_t k, int64_t column, int64_t count,
+                    acc* to) {
+  for (int64_t j = column; j < column + count; ++j) {
+    to[j - column] = acc(0.5) * (matrix[k * C + j] + matrix[j * C + k]);
+  }
+}
+
 // Packs (matrix + matrix^T) / 2, [C, C], as the right operand of a product, panels [begin, end).
 template <class acc>
 void pack_symmetrized(const acc* matrix, int64_t C, const Tile& tile, acc* packed, int64_t begin,
@@ -106,9 +115,7 @@ void pack_symmetrized(const acc* matrix, int64_t C, const Tile& tile, acc* packe
     const int64_t filled = std::min(width, C - column);
     for (int64_t k = 0; k < C; ++k) {
       acc* to = packed + column * C + k * width;
-      for (int64_t j = 0; j < filled; ++j) {
-        to[j] = acc(0.5) * (matrix[k * C + column + j] + matrix[(column + j) * C + k]);
-      }
+      symmetrize_row(matrix, C, k, column, filled, to);
       std::fill(to + filled, to + width, acc(0));
     }
   }
@@ -351,10 +358,7 @@ void pack_symmetrized_steps(const float* matrix, int64_t C, int64_t padded, uint
     std::fill_n(static_cast<float*>(buffer), amx::kStepDepth * padded, 0.f);
     const int64_t first = step * amx::kStepDepth, count = std::min(amx::kStepDepth, C - first);
     for (int64_t k = 0; k < count; ++k) {
-      const float* row = matrix + (first + k) * C;
-      for (int64_t j = 0; j < C; ++j) {
-        buffer[k * padded + j] = 0.5f * (row[j] + matrix[j * C + first + k]);
-      }
+      symmetrize_row(matrix, C, first + k, 0, C, buffer + k * padded);
     }
     if (step < depth.steps) {
       amx::pack_right(buffer, padded, amx::panels_of(C), step, depth.panel_words(), packed);
