@@ -29,11 +29,14 @@ struct Rows {
   }
 };
 
-// probabilities[kRows, padded] = softmax of rows of C logits, then zeros. Of two rows at once,
-// one's arithmetic runs while the other's sum across lanes is waited for.
+// Memory is fetched so many rows before it is needed.
+constexpr int64_t kRowsAhead = 8;
+
+// probabilities[kRows, padded] = softmax of rows [kRows, C], then zeros. Of several rows at once,
+// some's arithmetic runs while others' sums across lanes are waited for.
 template <class Isa, int kRows, class scalar_t>
-FASTSSL_INLINE void softmax_of(const scalar_t* const (&row)[kRows], acc_t<scalar_t>* probabilities,
-                               int64_t C, int64_t padded) {
+FASTSSL_INLINE void softmax_of(const scalar_t* rows, acc_t<scalar_t>* probabilities, int64_t C,
+                               int64_t padded) {
   using acc = acc_t<scalar_t>;
   using simd = Simd<Isa, acc>;
   using Vector = typename simd::Vector;
@@ -45,7 +48,9 @@ FASTSSL_INLINE void softmax_of(const scalar_t* const (&row)[kRows], acc_t<scalar
   for (Vector& x : largest) x = simd::broadcast(kNever);
   for (int64_t j = 0; j < padded; j += simd::kLanes) {
     for (int i = 0; i < kRows; ++i) {
-      const Vector x = simd::fill_tail(simd::load(row[i] + j), C - j, kNever);
+      const scalar_t* logits = rows + i * C + j;
+      __builtin_prefetch(logits + kRowsAhead * C);
+      const Vector x = simd::fill_tail(simd::load(logits), C - j, kNever);
       simd::store(at(i, j), x);
       largest[i] = simd::max(x, largest[i]);
     }
@@ -68,7 +73,7 @@ FASTSSL_INLINE void softmax_of(const scalar_t* const (&row)[kRows], acc_t<scalar
 template <class Isa, class scalar_t>
 FASTSSL_INLINE void softmax_row(const Rows<scalar_t>& logits, int64_t n,
                                 acc_t<scalar_t>* probabilities, int64_t C, int64_t padded) {
-  softmax_of<Isa, 1>({logits.row(n, C, padded)}, probabilities, C, padded);
+  softmax_of<Isa, 1>(logits.row(n, C, padded), probabilities, C, padded);
 }
 
 // As softmax_row for at most as many rows as a vector has lanes, each of at most as many classes:
@@ -110,10 +115,10 @@ FASTSSL_INLINE void softmax_rows(const Rows<scalar_t>& logits, int64_t n, int64_
                                  acc_t<scalar_t>* probabilities, int64_t C, int64_t padded) {
   constexpr int64_t kLanes = Simd<Isa, acc_t<scalar_t>>::kLanes;
   if (!is_one_vector(kLanes, padded)) {
+    constexpr int kRows = 4;
     int64_t i = 0;
-    for (; i + 1 < count && logits.is_whole(n + i + 1, C, padded); i += 2) {
-      const scalar_t* row = logits.row(n + i, C, padded);
-      softmax_of<Isa, 2>({row, row + C}, probabilities + i * padded, C, padded);
+    for (; i + kRows <= count && logits.is_whole(n + i + kRows - 1, C, padded); i += kRows) {
+      softmax_of<Isa, kRows>(logits.row(n + i, C, padded), probabilities + i * padded, C, padded);
     }
     for (; i < count; ++i) {
       softmax_row<Isa>(logits, n + i, probabilities + i * padded, C, padded);
@@ -127,7 +132,7 @@ FASTSSL_INLINE void softmax_rows(const Rows<scalar_t>& logits, int64_t n, int64_
 }
 
 // Lines of a gradient are fetched before they are written, or the first write would wait for each.
-constexpr int64_t kRowsAhead = 8, kLine = 64;
+constexpr int64_t kLine = 64;
 
 // gradient[C] = scale * p * (t - <p, t>): softmax's gradient where t is the gradient of the
 // probabilities. Whole vectors are written, so `room` numbers from `gradient` on must be rows that
