@@ -41,6 +41,27 @@ FASTSSL_INLINE void pooled_softmax_rows(const Rows<scalar_t>& logits, int64_t n,
   }
 }
 
+// Packs row n of [rows, C] as [panel][rows][width].
+template <class Isa, class acc>
+FASTSSL_INLINE void pack_row(const acc* row, Side side, int64_t n, int64_t C, int64_t rows,
+                             acc* packed) {
+  using simd = Simd<Isa, acc>;
+  constexpr Tile tile = tile_of<Isa, acc>();
+  if (side == Side::kLeft) {
+    for (int64_t column = 0; column < C; column += tile.rows) {
+      std::memcpy(packed + column * rows + n * tile.rows, row + column, tile.rows * sizeof(acc));
+    }
+    return;
+  }
+  for (int64_t column = 0; column < C; column += tile.columns) {
+    const int64_t width = panel_width(tile, C, column);
+    acc* to = packed + column * rows + n * width;
+    for (int64_t j = 0; j < width; j += simd::kLanes) {
+      simd::store(to + j, simd::load(row + column + j));
+    }
+  }
+}
+
 // Packs the softmax of rows start + [begin, end) of logits [V, N, C], summed over views, for the
 // product: [panel][rows][width].
 template <class Isa, class scalar_t, class acc>
@@ -48,7 +69,6 @@ FASTSSL_INLINE void pack_probabilities_body(const Rows<scalar_t> logits, Side si
                                             int64_t N, int64_t C, int64_t V, int64_t padded,
                                             int64_t rows, acc* buffer, acc* packed, int64_t begin,
                                             int64_t end) {
-  using simd = Simd<Isa, acc>;
   constexpr Tile tile = tile_of<Isa, acc>();
   const bool is_packed = is_one_vector(tile.lanes, padded);
   const int64_t at_once = rows_at_once(tile.lanes, padded);
@@ -58,18 +78,8 @@ FASTSSL_INLINE void pack_probabilities_body(const Rows<scalar_t> logits, Side si
     acc* row = is_packed ? packed + n * padded : buffer;
     pooled_softmax_rows<Isa>(logits, start + n, count, N, C, V, padded, row, view);
     if (is_packed) continue;
-    if (side == Side::kLeft) {
-      for (int64_t column = 0; column < C; column += tile.rows) {
-        std::memcpy(packed + column * rows + n * tile.rows, row + column, tile.rows * sizeof(acc));
-      }
-    } else {
-      for (int64_t column = 0; column < C; column += tile.columns) {
-        const int64_t width = panel_width(tile, C, column);
-        acc* to = packed + column * rows + n * width;
-        for (int64_t j = 0; j < width; j += simd::kLanes) {
-          simd::store(to + j, simd::load(row + column + j));
-        }
-      }
+    for (int64_t i = 0; i < count; ++i) {
+      pack_row<Isa>(row + i * padded, side, n + i, C, rows, packed);
     }
   }
 }

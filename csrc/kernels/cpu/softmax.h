@@ -105,8 +105,9 @@ FASTSSL_INLINE void softmax_square(const Rows<scalar_t>& logits, int64_t n, int6
 constexpr bool is_one_vector(int64_t lanes, int64_t padded) { return padded == lanes; }
 
 // How many rows softmax_rows takes at once.
+constexpr int64_t kLongRows = 4;
 constexpr int64_t rows_at_once(int64_t lanes, int64_t padded) {
-  return is_one_vector(lanes, padded) ? lanes : 1;
+  return is_one_vector(lanes, padded) ? lanes : kLongRows;
 }
 
 // probabilities[count, padded] = softmax of rows n to n + count of logits [rows, C], then zeros.
@@ -115,10 +116,11 @@ FASTSSL_INLINE void softmax_rows(const Rows<scalar_t>& logits, int64_t n, int64_
                                  acc_t<scalar_t>* probabilities, int64_t C, int64_t padded) {
   constexpr int64_t kLanes = Simd<Isa, acc_t<scalar_t>>::kLanes;
   if (!is_one_vector(kLanes, padded)) {
-    constexpr int kRows = 4;
     int64_t i = 0;
-    for (; i + kRows <= count && logits.is_whole(n + i + kRows - 1, C, padded); i += kRows) {
-      softmax_of<Isa, kRows>(logits.row(n + i, C, padded), probabilities + i * padded, C, padded);
+    for (; i + kLongRows <= count && logits.is_whole(n + i + kLongRows - 1, C, padded);
+         i += kLongRows) {
+      softmax_of<Isa, kLongRows>(logits.row(n + i, C, padded), probabilities + i * padded, C,
+                                 padded);
     }
     for (; i < count; ++i) {
       softmax_row<Isa>(logits, n + i, probabilities + i * padded, C, padded);
